@@ -1,0 +1,26 @@
+"""The app: what happens once, when Django starts."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.db.backends.signals import connection_created
+from django.utils.translation import gettext_lazy as _
+
+
+class X402Config(AppConfig):
+    """Wires receivers and checks; loads neither web3 nor the x402 SDK."""
+
+    name = "x402_django"
+    label = "x402_django"
+    verbose_name = _("Payments (x402)")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from x402_django import checks  # noqa: F401  (registers the system checks)
+        from x402_django.models.fields import register_sqlite_functions
+        from x402_django.pricing import cache
+
+        connection_created.connect(
+            register_sqlite_functions, dispatch_uid="x402_django.sqlite_functions"
+        )
+        cache.connect_receivers()

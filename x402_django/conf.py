@@ -1,0 +1,250 @@
+"""The ``X402`` setting: one dict, read at access, typed.
+
+``conf.x402`` reads ``django.conf.settings`` each time, so ``override_settings`` works and nothing
+is frozen at import. What each key means stands in ``docs/settings.md``; unknown keys and wrong
+values are reported by ``manage.py check`` (``checks.py``), not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, Final
+
+from django.conf import settings
+from django.core.signals import setting_changed
+
+from x402_django.exceptions import ConfigurationError
+
+DEFAULTS: Final[dict[str, Any]] = {
+    "PAY_TO": None,
+    "NETWORKS": {},
+    "FACILITATORS": {},
+    "BASE_URL": None,
+    "RULES_MAX_AGE": 5.0,
+    "MAX_HEADER_BYTES": 8192,
+    "MAX_TIMEOUT_SECONDS": 300,
+    "SETTLEMENT_TIMEOUT": 30,
+    "MINIMUM_PRICE": Decimal("0.0001"),
+    "RESPONSE_STORE_MAX_BYTES": 65536,
+    "RESPONSE_STORE_TTL": 86400,
+    "CLAIM_TIMEOUT": 900,
+    "RETRY_AFTER": 2,
+    "CONFIRMATION_INTERVAL": 10,
+}
+
+NETWORK_DEFAULTS: Final[dict[str, Any]] = {
+    "RPC_URLS": (),
+    "PROVIDER": None,
+    "RPC_TIMEOUT": 10.0,
+    "CONFIRMATIONS": 1,
+    "ASSETS": (),
+    "EXPLORER_URL": "",
+    "NAME": "",
+    "V1_NAME": "",
+    "FACILITATOR": "default",
+    "LOG_RANGE": 2000,
+    "POLL_INTERVAL": 0.5,
+}
+
+ASSET_KEYS: Final = frozenset({"ADDRESS", "NAME", "VERSION", "DECIMALS", "SYMBOL"})
+
+
+@dataclass(frozen=True, slots=True)
+class AssetSettings:
+    """A token of ``NETWORKS[…]["ASSETS"]``; ``name``/``version`` are its EIP-712 domain."""
+
+    address: str
+    name: str
+    version: str
+    decimals: int
+    symbol: str
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """One entry of ``NETWORKS``. Times are seconds, ``log_range`` is blocks per ``eth_getLogs``."""
+
+    network: str
+    rpc_urls: tuple[str, ...]
+    provider: str | None
+    rpc_timeout: float
+    confirmations: int
+    assets: tuple[AssetSettings, ...]
+    explorer_url: str
+    name: str
+    v1_name: str
+    facilitator: str
+    log_range: int
+    poll_interval: float
+
+    @property
+    def chain_id(self) -> int:
+        """The numeric EIP-155 chain id of the CAIP-2 name."""
+        return int(self.network.partition(":")[2])
+
+    @property
+    def has_rpc(self) -> bool:
+        """Whether this site can read the network itself."""
+        return bool(self.rpc_urls or self.provider)
+
+
+@dataclass(frozen=True, slots=True)
+class FacilitatorSettings:
+    """One entry of ``FACILITATORS``."""
+
+    alias: str
+    backend: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class X402Settings:
+    """Typed access to ``settings.X402``; every property reads the setting anew."""
+
+    @property
+    def user(self) -> Mapping[str, Any]:
+        """The dict as the site wrote it (empty when absent)."""
+        value = getattr(settings, "X402", None)
+        return value if isinstance(value, Mapping) else {}
+
+    def _get(self, key: str) -> Any:
+        return self.user.get(key, DEFAULTS[key])
+
+    @property
+    def pay_to(self) -> str | None:
+        """Address that is paid where no PaymentMethod row says otherwise."""
+        return self._get("PAY_TO") or None
+
+    @property
+    def base_url(self) -> str | None:
+        """Origin of canonical resource URLs, e.g. ``https://shop.example``; no trailing slash."""
+        value = self._get("BASE_URL")
+        return value.rstrip("/") if value else None
+
+    @property
+    def rules_max_age(self) -> float:
+        """Seconds until a price edited elsewhere is in force in this process."""
+        return float(self._get("RULES_MAX_AGE"))
+
+    @property
+    def max_header_bytes(self) -> int:
+        """Largest payment header that is decoded, in bytes."""
+        return int(self._get("MAX_HEADER_BYTES"))
+
+    @property
+    def max_timeout_seconds(self) -> int:
+        """``maxTimeoutSeconds`` of our offers."""
+        return int(self._get("MAX_TIMEOUT_SECONDS"))
+
+    @property
+    def settlement_timeout(self) -> float:
+        """Seconds a request waits for settlement; the least validity a payment must have left."""
+        return float(self._get("SETTLEMENT_TIMEOUT"))
+
+    @property
+    def minimum_price(self) -> Decimal:
+        """Smallest price in US dollars; less is dust that costs more to settle than it brings."""
+        return Decimal(str(self._get("MINIMUM_PRICE")))
+
+    @property
+    def response_store_max_bytes(self) -> int:
+        """Largest response kept for replay, in bytes; 0 keeps none."""
+        return int(self._get("RESPONSE_STORE_MAX_BYTES"))
+
+    @property
+    def response_store_ttl(self) -> int:
+        """Seconds a stored response is kept."""
+        return int(self._get("RESPONSE_STORE_TTL"))
+
+    @property
+    def claim_timeout(self) -> int:
+        """Seconds after which a claim whose process died is released."""
+        return int(self._get("CLAIM_TIMEOUT"))
+
+    @property
+    def retry_after(self) -> int:
+        """Seconds in ``Retry-After`` of 409 and 503."""
+        return int(self._get("RETRY_AFTER"))
+
+    @property
+    def confirmation_interval(self) -> float:
+        """Seconds between runs of the periodic Celery tasks."""
+        return float(self._get("CONFIRMATION_INTERVAL"))
+
+    @property
+    def networks(self) -> Mapping[str, NetworkSettings]:
+        """Configured networks by CAIP-2 name."""
+        return _networks()
+
+    def network(self, network: str) -> NetworkSettings:
+        """The entry for ``network``. Raises ConfigurationError if there is none."""
+        try:
+            return _networks()[network]
+        except KeyError:
+            raise ConfigurationError(
+                f"X402['NETWORKS'] has no entry for {network!r}. Add it, with RPC_URLS."
+            ) from None
+
+    @property
+    def facilitators(self) -> Mapping[str, FacilitatorSettings]:
+        """Configured facilitators by alias."""
+        return _facilitators()
+
+
+x402 = X402Settings()
+
+
+@lru_cache(maxsize=1)
+def _networks() -> dict[str, NetworkSettings]:
+    return {name: _parse_network(name, raw) for name, raw in x402._get("NETWORKS").items()}
+
+
+def _parse_network(name: str, raw: Mapping[str, Any]) -> NetworkSettings:
+    merged = {**NETWORK_DEFAULTS, **raw}
+    try:
+        return NetworkSettings(
+            network=name,
+            rpc_urls=tuple(merged["RPC_URLS"]),
+            provider=merged["PROVIDER"],
+            rpc_timeout=float(merged["RPC_TIMEOUT"]),
+            confirmations=int(merged["CONFIRMATIONS"]),
+            assets=tuple(
+                AssetSettings(
+                    address=asset["ADDRESS"],
+                    name=asset["NAME"],
+                    version=str(asset.get("VERSION", "1")),
+                    decimals=int(asset.get("DECIMALS", 6)),
+                    symbol=asset.get("SYMBOL", asset["NAME"]),
+                )
+                for asset in merged["ASSETS"]
+            ),
+            explorer_url=str(merged["EXPLORER_URL"]).rstrip("/"),
+            name=merged["NAME"],
+            v1_name=merged["V1_NAME"],
+            facilitator=merged["FACILITATOR"],
+            log_range=int(merged["LOG_RANGE"]),
+            poll_interval=float(merged["POLL_INTERVAL"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"X402['NETWORKS'][{name!r}] is not valid: {error!r}. Run manage.py check."
+        ) from error
+
+
+@lru_cache(maxsize=1)
+def _facilitators() -> dict[str, FacilitatorSettings]:
+    return {
+        alias: FacilitatorSettings(alias, raw.get("BACKEND", ""), raw.get("OPTIONS") or {})
+        for alias, raw in x402._get("FACILITATORS").items()
+    }
+
+
+def _reset(*, setting: str, **kwargs: object) -> None:
+    if setting == "X402":
+        _networks.cache_clear()
+        _facilitators.cache_clear()
+
+
+setting_changed.connect(_reset, dispatch_uid="x402_django.conf.reset")

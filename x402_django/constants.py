@@ -1,0 +1,72 @@
+"""Names of the x402 protocol and of this app's answers, each in one place.
+
+Header names: x402 specification v2, "HTTP transport"; v1, "HTTP transport" (legacy).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+PAYMENT_REQUIRED_HEADER: Final = "PAYMENT-REQUIRED"
+PAYMENT_SIGNATURE_HEADER: Final = "PAYMENT-SIGNATURE"
+PAYMENT_RESPONSE_HEADER: Final = "PAYMENT-RESPONSE"
+V1_PAYMENT_HEADER: Final = "X-PAYMENT"
+V1_PAYMENT_RESPONSE_HEADER: Final = "X-PAYMENT-RESPONSE"
+
+#: Request headers that carry a payment; answers vary on them.
+PAYMENT_HEADERS: Final = (PAYMENT_SIGNATURE_HEADER, V1_PAYMENT_HEADER)
+#: Response headers a browser-side client must be allowed to read (CORS).
+EXPOSED_HEADERS: Final = (
+    PAYMENT_REQUIRED_HEADER,
+    PAYMENT_RESPONSE_HEADER,
+    V1_PAYMENT_RESPONSE_HEADER,
+)
+
+SCHEME_EXACT: Final = "exact"
+
+#: Largest value of a Solidity ``uint256``.
+UINT256_MAX: Final = 2**256 - 1
+
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+
+FLOW_AUTHORIZATION: Final = "authorization"
+FLOW_UPFRONT: Final = "upfront"
+
+
+class Code:
+    """Stable machine-readable codes of every answer that is not the paid content.
+
+    Codes that begin with ``invalid_`` and ``insufficient_funds`` are the specification's
+    (x402 v2, "Error codes"); the others name what only a server with a ledger can say.
+    """
+
+    # 402, from the specification
+    PAYMENT_REQUIRED: Final = "payment_required"
+    INSUFFICIENT_FUNDS: Final = "insufficient_funds"
+    INVALID_VALID_AFTER: Final = "invalid_exact_evm_payload_authorization_valid_after"
+    INVALID_VALID_BEFORE: Final = "invalid_exact_evm_payload_authorization_valid_before"
+    INVALID_VALUE: Final = "invalid_exact_evm_payload_authorization_value_mismatch"
+    INVALID_SIGNATURE: Final = "invalid_exact_evm_payload_signature"
+    INVALID_RECIPIENT: Final = "invalid_exact_evm_payload_recipient_mismatch"
+    INVALID_NETWORK: Final = "invalid_network"
+    INVALID_SCHEME: Final = "invalid_scheme"
+    UNSUPPORTED_SCHEME: Final = "unsupported_scheme"
+    INVALID_REQUIREMENTS: Final = "invalid_payment_requirements"
+    INVALID_TRANSACTION_STATE: Final = "invalid_transaction_state"
+    UNEXPECTED_VERIFY_ERROR: Final = "unexpected_verify_error"
+    UNEXPECTED_SETTLE_ERROR: Final = "unexpected_settle_error"
+    # 402, ours
+    NONCE_USED: Final = "invalid_exact_evm_nonce_already_used"
+    ALREADY_USED: Final = "payment_already_used"
+    # 400
+    INVALID_PAYLOAD: Final = "invalid_payload"
+    INVALID_VERSION: Final = "invalid_x402_version"
+    HEADER_TOO_LARGE: Final = "payment_header_too_large"
+    AMBIGUOUS_HEADERS: Final = "ambiguous_payment_headers"
+    BODY_TOO_LARGE: Final = "request_body_too_large"
+    # 409
+    IN_PROGRESS: Final = "payment_in_progress"
+    # 503
+    SETTLEMENT_UNKNOWN: Final = "settlement_outcome_unknown"
+    UNAVAILABLE: Final = "payment_service_unavailable"
+    NO_PRICE: Final = "price_not_configured"

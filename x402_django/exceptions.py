@@ -1,0 +1,167 @@
+"""Every error this app raises, as one tree.
+
+    X402Error
+    ├── ConfigurationError          a setting, price or rule is wrong (also ImproperlyConfigured)
+    ├── PaymentRequired             raised by a view: "this costs …"
+    ├── MalformedPayment            the header cannot be read                        → 400
+    ├── PaymentRefused              readable, but not a payment for this offer       → 402
+    ├── SettlementError
+    │   ├── SettlementFailed        definite: no money moved and none will           → 402
+    │   └── SettlementUnknown       money may have moved; only the chain can tell    → 503
+    ├── ServiceUnavailable          provably nothing was sent                        → 503
+    │   ├── FacilitatorUnavailable
+    │   ├── RpcUnavailable
+    │   └── PriceNotConfigured      a paid view without a price in force (also ConfigurationError)
+    └── LedgerError
+        └── InvalidTransition       a transition the state machine does not draw, or a lost race
+
+``code`` is stable and machine-readable; ``retryable`` says whether the same request may
+succeed later without a new payment. ``str(error)`` is a sentence for a person and never
+contains a key, a signature or the text of a foreign exception.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+from x402_django.constants import Code
+
+
+class X402Error(Exception):
+    """Base of the tree. ``code`` and ``message`` may be given per instance."""
+
+    code: str = "error"
+    message: str = "The payment could not be processed."
+    retryable: bool = False
+
+    def __init__(self, message: str | None = None, *, code: str | None = None) -> None:
+        if message is not None:
+            self.message = message
+        if code is not None:
+            self.code = code
+        super().__init__(self.message)
+
+
+class ConfigurationError(X402Error, ImproperlyConfigured):
+    """The site is set up wrongly; the sentence says what and how to mend it."""
+
+    code = "configuration_error"
+
+
+class PaymentRequired(X402Error):
+    """Raise from inside a view to ask for a payment before going on.
+
+    The middleware answers 402, or, when the request carries a payment, verifies it outside the
+    view's transaction and runs the view again with ``request.payment`` set::
+
+        if request.payment is None:
+            raise PaymentRequired("$0.05", description="Full-size image")
+
+    Nothing before the ``raise`` should have effects: the view starts over.
+
+    Args:
+        price: US dollars (``"$0.05"``, ``Decimal``) or a callable of the request.
+        rule: key of a PriceRule; where one is in force it wins over ``price``.
+        description: shown to the payer.
+        mime_type: of the content being sold.
+        flow: ``"authorization"`` or ``"upfront"``; default by method.
+    """
+
+    code = Code.PAYMENT_REQUIRED
+    message = "Payment is required to access this resource."
+
+    def __init__(
+        self,
+        price: Any = None,
+        *,
+        rule: str | None = None,
+        description: str = "",
+        mime_type: str = "",
+        flow: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.price = price
+        self.rule = rule
+        self.description = description
+        self.mime_type = mime_type
+        self.flow = flow
+
+
+class MalformedPayment(X402Error):
+    """The payment header is not a strictly well-formed x402 payload (answered 400)."""
+
+    code = Code.INVALID_PAYLOAD
+    message = "The payment header is not a valid x402 payload."
+
+
+class PaymentRefused(X402Error):
+    """A readable payment that does not pay for this offer (answered 402, fresh challenge)."""
+
+    code = Code.INVALID_REQUIREMENTS
+    message = "The payment does not match what this resource costs."
+
+
+class SettlementError(X402Error):
+    """Base of what can go wrong once settlement was asked for.
+
+    ``transaction`` is the hash the facilitator named, if any (a hint, not a proof).
+    """
+
+    def __init__(
+        self, message: str | None = None, *, code: str | None = None, transaction: str = ""
+    ) -> None:
+        super().__init__(message, code=code)
+        self.transaction = transaction
+
+
+class SettlementFailed(SettlementError):
+    """Definite: the payer was not and will not be charged by what was sent."""
+
+    code = Code.INVALID_TRANSACTION_STATE
+    message = "The payment could not be settled; you were not charged."
+
+
+class SettlementUnknown(SettlementError):
+    """The payer may have been charged; the chain will tell. Never answered with 402."""
+
+    code = Code.SETTLEMENT_UNKNOWN
+    message = "The outcome of the settlement is not known yet. Do not pay again; retry later."
+    retryable = True
+
+
+class ServiceUnavailable(X402Error):
+    """Something needed was out of reach *before* anything was sent: nobody was charged."""
+
+    code = Code.UNAVAILABLE
+    message = "Payments cannot be processed right now; you were not charged. Retry later."
+    retryable = True
+
+
+class FacilitatorUnavailable(ServiceUnavailable):
+    """The facilitator could not be reached, or refused to work, before acting."""
+
+
+class RpcUnavailable(ServiceUnavailable):
+    """No RPC endpoint of the network answered."""
+
+
+class PriceNotConfigured(ServiceUnavailable, ConfigurationError):
+    """A paid view has no price in force. Answered 503: never free, never 402 without an offer."""
+
+    code = Code.NO_PRICE
+    message = "This resource is for sale, but has no price at the moment."
+    retryable = False
+
+
+class LedgerError(X402Error):
+    """The ledger refused; the caller holds a stale view of a payment."""
+
+    code = "ledger_error"
+
+
+class InvalidTransition(LedgerError):
+    """The state machine does not draw this transition from the row's present state."""
+
+    code = "invalid_transition"

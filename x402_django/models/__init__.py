@@ -1,0 +1,20 @@
+"""The merchant's data and the ledger."""
+
+from x402_django.models.chain import ChainTransaction, SettlementWallet
+from x402_django.models.fields import ExactSum, Uint256Field
+from x402_django.models.ledger import Payment, PaymentEvent, Receipt
+from x402_django.models.merchant import Flow, PaymentMethod, PriceRule, Scheme
+
+__all__ = [
+    "ChainTransaction",
+    "ExactSum",
+    "Flow",
+    "Payment",
+    "PaymentEvent",
+    "PaymentMethod",
+    "PriceRule",
+    "Receipt",
+    "Scheme",
+    "SettlementWallet",
+    "Uint256Field",
+]

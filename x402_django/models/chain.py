@@ -1,0 +1,101 @@
+"""Outgoing transactions of the settlement wallets: the outbox."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from x402_django.models.fields import Uint256Field
+from x402_django.models.ledger import Payment
+
+
+class SettlementWallet(models.Model):
+    """The next nonce of a wallet on a network; the row that is locked to take one."""
+
+    network = models.CharField(_("network"), max_length=64)
+    address = models.CharField(_("address"), max_length=42)
+    next_nonce = models.PositiveBigIntegerField(_("next nonce"))
+
+    class Meta:
+        verbose_name = _("settlement wallet")
+        verbose_name_plural = _("settlement wallets")
+        constraints = [
+            models.UniqueConstraint(fields=["network", "address"], name="x402_wallet_uniq"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.address} ({self.network})"
+
+
+class ChainTransaction(models.Model):
+    """A transaction of ours, stored signed *before* it is broadcast.
+
+    ``raw`` is the signed transaction: whoever holds it can send it, which is safe (it can only
+    do what it says, once), and is what makes a crash between commit and broadcast harmless.
+    """
+
+    class Status(models.TextChoices):
+        SIGNED = "signed", _("signed, not known to be sent")
+        SENT = "sent", _("sent")
+        MINED = "mined", _("mined")
+        REVERTED = "reverted", _("reverted")
+        DROPPED = "dropped", _("dropped: its nonce was used by another transaction")
+
+    network = models.CharField(_("network"), max_length=64)
+    wallet = models.CharField(_("wallet"), max_length=42)
+    nonce = models.PositiveBigIntegerField(_("nonce"))
+    hash = models.CharField(_("hash"), max_length=66)
+    raw = models.BinaryField(_("signed bytes"))
+    to = models.CharField(_("to"), max_length=42)
+    gas_limit = models.PositiveBigIntegerField(_("gas limit"))
+    max_fee_per_gas = Uint256Field(_("maximum fee per gas, in wei"))
+    max_priority_fee_per_gas = Uint256Field(_("maximum priority fee per gas, in wei"))
+    payment = models.ForeignKey(
+        Payment,
+        verbose_name=_("payment"),
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="chain_transactions",
+    )
+    status = models.CharField(_("status"), max_length=16, choices=Status, default=Status.SIGNED)
+    created_at = models.DateTimeField(_("signed at"))
+    sent_at = models.DateTimeField(_("last sent"), null=True, blank=True)
+    sends = models.PositiveIntegerField(_("times sent"), default=0)
+    last_error = models.CharField(_("last error"), max_length=200, blank=True)
+    mined_at = models.DateTimeField(_("seen mined"), null=True, blank=True)
+    block_number = models.PositiveBigIntegerField(_("block"), null=True, blank=True)
+    block_hash = models.CharField(max_length=66, blank=True)
+    gas_used = models.PositiveBigIntegerField(_("gas used"), null=True, blank=True)
+    effective_gas_price = Uint256Field(_("gas price paid, in wei"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("chain transaction")
+        verbose_name_plural = _("chain transactions")
+        ordering = ["-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["network", "wallet", "nonce"],
+                condition=~Q(status="dropped"),
+                name="x402_chain_tx_nonce_uniq",
+            ),
+            models.UniqueConstraint(fields=["network", "hash"], name="x402_chain_tx_hash_uniq"),
+            # Two live transactions for one payment would waste the gas of the second.
+            models.UniqueConstraint(
+                fields=["payment"],
+                condition=Q(status__in=["signed", "sent"]),
+                name="x402_chain_tx_payment_uniq",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["network", "status"],
+                condition=Q(status__in=["signed", "sent"]),
+                name="x402_chain_tx_open_idx",
+            ),
+            models.Index(fields=["created_at"], name="x402_chain_tx_created_idx"),
+        ]
+
+    def __str__(self) -> str:
+        return self.hash

@@ -1,0 +1,258 @@
+"""The ledger: payments, their history and their receipts.
+
+Rows here are money. They are written by ``payments/`` alone: never edited in place by a view or
+the admin, never deleted.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, NoReturn
+
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from x402_django.models.fields import Uint256Field
+from x402_django.models.merchant import Flow, PaymentMethod, PriceRule
+from x402_django.models.querysets import AppendOnlyQuerySet, PaymentQuerySet
+
+
+def new_public_id() -> str:
+    """An unguessable name for a row that strangers may ask about (160 random bits)."""
+    return secrets.token_hex(20)
+
+
+class Payment(models.Model):
+    """One authorization that a client presented, and all that became of it.
+
+    ``requirements`` and ``payload`` are the v2 forms of the offer and of the signed
+    authorization as they were accepted; a later edit of a rule or method changes neither.
+    """
+
+    class State(models.TextChoices):
+        CLAIMED = "claimed", _("claimed")
+        VERIFIED = "verified", _("verified")
+        SETTLING = "settling", _("settling")
+        SETTLED = "settled", _("settled")
+        FINAL = "final", _("final")
+        REJECTED = "rejected", _("rejected")
+        RELEASED = "released", _("released")
+        FAILED = "failed", _("failed")
+        EXPIRED = "expired", _("expired")
+        REVERSED = "reversed", _("reversed")
+        REFUNDED = "refunded", _("refunded")
+
+    public_id = models.CharField(max_length=40, default=new_public_id, editable=False)
+    state = models.CharField(_("state"), max_length=16, choices=State, default=State.CLAIMED)
+    state_changed_at = models.DateTimeField(_("state changed"))
+    #: Counts claims of this row; a worker whose claim was released and taken over cannot write.
+    attempt = models.PositiveIntegerField(default=1)
+    outcome_unknown_at = models.DateTimeField(_("outcome unknown since"), null=True, blank=True)
+
+    scheme = models.CharField(_("scheme"), max_length=32)
+    network = models.CharField(_("network"), max_length=64)
+    asset = models.CharField(_("token contract"), max_length=42)
+    payer = models.CharField(_("payer"), max_length=42)
+    nonce = models.CharField(_("authorization nonce"), max_length=66)
+    pay_to = models.CharField(_("paid to"), max_length=42)
+    amount = Uint256Field(_("amount"))
+    asset_symbol = models.CharField(_("token"), max_length=16)
+    asset_decimals = models.PositiveSmallIntegerField()
+    valid_before = Uint256Field(_("authorization valid before"))
+    price_usd = models.DecimalField(
+        _("price in US dollars"), max_digits=18, decimal_places=8, null=True, blank=True
+    )
+
+    x402_version = models.PositiveSmallIntegerField(_("x402 version"))
+    flow = models.CharField(_("payment flow"), max_length=16, choices=Flow)
+    facilitator = models.CharField(_("facilitator"), max_length=64)
+    requirements = models.JSONField(_("requirements"))
+    payload = models.JSONField(_("payload"))
+    method = models.ForeignKey(
+        PaymentMethod,
+        verbose_name=_("payment method"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        db_index=False,
+        related_name="+",
+    )
+    rule = models.ForeignKey(
+        PriceRule,
+        verbose_name=_("price rule"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="payments",
+    )
+    rule_name = models.CharField(_("rule name"), max_length=100, blank=True)
+
+    request_fingerprint = models.CharField(max_length=64)
+    request_method = models.CharField(_("HTTP method"), max_length=16)
+    resource_url = models.TextField(_("resource"))
+    description = models.CharField(_("description"), max_length=500, blank=True)
+
+    transaction = models.CharField(_("transaction"), max_length=66, blank=True)
+    block_number = models.PositiveBigIntegerField(_("block"), null=True, blank=True)
+    block_hash = models.CharField(max_length=66, blank=True)
+    log_index = models.PositiveIntegerField(null=True, blank=True)
+    failure_code = models.CharField(_("failure"), max_length=100, blank=True)
+
+    created_at = models.DateTimeField(_("presented"))
+    settled_at = models.DateTimeField(_("settled"), null=True, blank=True)
+    #: Set while a worker runs the view for a settled payment, so that no retry runs it too.
+    delivery_started_at = models.DateTimeField(null=True, blank=True)
+    delivered_at = models.DateTimeField(_("delivered"), null=True, blank=True)
+    superseded_by = models.ForeignKey(
+        "self",
+        verbose_name=_("served from"),
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="+",
+    )
+
+    response_status = models.PositiveSmallIntegerField(null=True, blank=True)
+    response_headers = models.JSONField(null=True, blank=True)
+    response_body = models.BinaryField(null=True, blank=True)
+    response_expires_at = models.DateTimeField(null=True, blank=True)
+
+    objects = PaymentQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("payment")
+        verbose_name_plural = _("payments")
+        ordering = ["-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["network", "asset", "payer", "nonce"],
+                name="x402_payment_authorization_uniq",
+            ),
+            models.UniqueConstraint(
+                fields=["network", "transaction", "log_index"],
+                condition=Q(log_index__isnull=False),
+                name="x402_payment_transfer_uniq",
+            ),
+            models.UniqueConstraint(fields=["public_id"], name="x402_payment_public_id_uniq"),
+            models.CheckConstraint(
+                condition=~Q(state__in=["settled", "final"])
+                | (~Q(transaction="") & Q(settled_at__isnull=False)),
+                name="x402_payment_settled_has_tx",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["payer", "request_fingerprint"],
+                condition=Q(state__in=["settling", "settled", "final"], delivered_at__isnull=True),
+                name="x402_payment_debt_idx",
+            ),
+            models.Index(
+                fields=["state", "state_changed_at"],
+                condition=Q(state__in=["claimed", "verified", "settling", "settled"]),
+                name="x402_payment_open_idx",
+            ),
+            models.Index(fields=["state", "-id"], name="x402_payment_state_idx"),
+            models.Index(fields=["payer", "-id"], name="x402_payment_payer_idx"),
+            models.Index(fields=["transaction"], name="x402_payment_tx_idx"),
+            models.Index(fields=["created_at"], name="x402_payment_created_idx"),
+            models.Index(
+                fields=["response_expires_at"],
+                condition=Q(response_expires_at__isnull=False),
+                name="x402_payment_stored_idx",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.public_id[:12]} ({self.get_state_display()})"
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether the money has arrived, as far as the ledger knows."""
+        return self.state in (self.State.SETTLED, self.State.FINAL)
+
+
+class _AppendOnly(models.Model):
+    """A row that is written once."""
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            self._refuse()
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} rows are append-only: write a new one instead.")
+
+
+class PaymentEvent(_AppendOnly):
+    """One transition of a payment, with its reason. The claim itself is the payment's row."""
+
+    payment = models.ForeignKey(
+        Payment, verbose_name=_("payment"), on_delete=models.PROTECT, related_name="events"
+    )
+    at = models.DateTimeField(_("at"))
+    from_state = models.CharField(_("from"), max_length=16, choices=Payment.State)
+    to_state = models.CharField(_("to"), max_length=16, choices=Payment.State)
+    code = models.CharField(_("code"), max_length=100, blank=True)
+    reason = models.CharField(_("reason"), max_length=500, blank=True)
+    actor = models.CharField(_("actor"), max_length=100)
+
+    objects = AppendOnlyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("payment event")
+        verbose_name_plural = _("payment events")
+        ordering = ["pk"]
+        indexes = [models.Index(fields=["at"], name="x402_event_at_idx")]
+
+    def __str__(self) -> str:
+        return f"{self.from_state} → {self.to_state}"
+
+
+class Receipt(_AppendOnly):
+    """The immutable record that a payer and an accountant can rely on."""
+
+    reference = models.CharField(
+        _("reference"), max_length=40, default=new_public_id, editable=False
+    )
+    payment = models.OneToOneField(
+        Payment, verbose_name=_("payment"), on_delete=models.PROTECT, related_name="receipt"
+    )
+    issued_at = models.DateTimeField(_("issued"))
+    network = models.CharField(_("network"), max_length=64)
+    asset = models.CharField(_("token contract"), max_length=42)
+    asset_symbol = models.CharField(_("token"), max_length=16)
+    asset_decimals = models.PositiveSmallIntegerField()
+    amount = Uint256Field(_("amount"))
+    price_usd = models.DecimalField(
+        _("price in US dollars"), max_digits=18, decimal_places=8, null=True, blank=True
+    )
+    payer = models.CharField(_("payer"), max_length=42)
+    pay_to = models.CharField(_("paid to"), max_length=42)
+    transaction = models.CharField(_("transaction"), max_length=66)
+    resource_url = models.TextField(_("resource"))
+    description = models.CharField(_("description"), max_length=500, blank=True)
+
+    objects = AppendOnlyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("receipt")
+        verbose_name_plural = _("receipts")
+        ordering = ["-pk"]
+        constraints = [
+            models.UniqueConstraint(fields=["reference"], name="x402_receipt_reference_uniq"),
+        ]
+        indexes = [
+            models.Index(fields=["payer", "-id"], name="x402_receipt_payer_idx"),
+            models.Index(fields=["issued_at"], name="x402_receipt_issued_idx"),
+            models.Index(fields=["transaction"], name="x402_receipt_tx_idx"),
+        ]
+
+    def __str__(self) -> str:
+        return self.reference

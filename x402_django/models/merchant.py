@@ -1,0 +1,176 @@
+"""What the merchant edits: ways of being paid, and prices."""
+
+from __future__ import annotations
+
+from django.core.validators import MinValueValidator, RegexValidator
+from django.db import models
+from django.db.models import F, Q
+from django.utils.translation import gettext_lazy as _
+
+from x402_django.constants import FLOW_AUTHORIZATION, FLOW_UPFRONT, SCHEME_EXACT
+from x402_django.models.fields import Uint256Field
+
+validate_caip2 = RegexValidator(
+    r"^eip155:[1-9][0-9]{0,31}$",
+    _("Enter a CAIP-2 name of an EVM network, such as eip155:8453."),
+)
+validate_address = RegexValidator(
+    r"^0x[0-9a-fA-F]{40}$", _("Enter an address: 0x and 40 hexadecimal digits.")
+)
+
+
+class Flow(models.TextChoices):
+    """When the money moves, relative to the view (DESIGN section 4)."""
+
+    AUTHORIZATION = FLOW_AUTHORIZATION, _("Settle after the view; a failed view costs nothing")
+    UPFRONT = FLOW_UPFRONT, _("Settle before the view; for side effects and long work")
+
+
+class Scheme(models.TextChoices):
+    """x402 payment schemes this version settles."""
+
+    EXACT = SCHEME_EXACT, _("exact: pay precisely the price")
+
+
+class PaymentMethod(models.Model):
+    """A way of being paid: scheme, network, asset, payee and who settles.
+
+    ``asset_name`` and ``asset_version`` are the token's EIP-712 domain: what the payer signs
+    over. They are the merchant's data, never taken from a client.
+    """
+
+    name = models.CharField(_("name"), max_length=100, unique=True)
+    scheme = models.CharField(_("scheme"), max_length=32, choices=Scheme, default=Scheme.EXACT)
+    network = models.CharField(
+        _("network"),
+        max_length=64,
+        validators=[validate_caip2],
+        help_text=_("CAIP-2 name, for example eip155:8453 for Base."),
+    )
+    asset = models.CharField(_("token contract"), max_length=42, validators=[validate_address])
+    asset_symbol = models.CharField(_("token symbol"), max_length=16)
+    asset_name = models.CharField(
+        _("token EIP-712 name"), max_length=100, help_text=_("As the token contract's name().")
+    )
+    asset_version = models.CharField(
+        _("token EIP-712 version"), max_length=16, help_text=_("As the token's version().")
+    )
+    asset_decimals = models.PositiveSmallIntegerField(_("token decimals"), default=6)
+    pay_to = models.CharField(_("pay to"), max_length=42, validators=[validate_address])
+    facilitator = models.CharField(
+        _("facilitator"),
+        max_length=64,
+        default="default",
+        help_text=_("Alias in X402['FACILITATORS'] that verifies and settles."),
+    )
+    priority = models.SmallIntegerField(
+        _("priority"), default=0, help_text=_("Higher is offered first.")
+    )
+    active = models.BooleanField(_("active"), default=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated"), auto_now=True)
+
+    class Meta:
+        verbose_name = _("payment method")
+        verbose_name_plural = _("payment methods")
+        ordering = ["-priority", "pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["scheme", "network", "asset", "pay_to"],
+                name="x402_method_uniq",
+                violation_error_message=_("This way of being paid exists already."),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class PriceRule(models.Model):
+    """What the merchant charges for views, as a row.
+
+    A rule applies to a view that names its ``key`` in code, or whose URL name is in
+    ``url_names``; among the rules in force for a request the highest ``priority`` wins, then
+    the older row.
+    """
+
+    name = models.CharField(_("name"), max_length=100, unique=True)
+    key = models.SlugField(
+        _("key"),
+        max_length=100,
+        blank=True,
+        help_text=_("Named in code: @payment_required(rule=“…”)."),
+    )
+    url_names = models.JSONField(
+        _("pages"),
+        default=list,
+        blank=True,
+        help_text=_("Names of the site's own routes that this price applies to."),
+    )
+    methods = models.JSONField(
+        _("HTTP methods"), default=list, blank=True, help_text=_("Empty: every method.")
+    )
+    price_usd = models.DecimalField(
+        _("price in US dollars"),
+        max_digits=18,
+        decimal_places=8,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
+    )
+    token_amount = Uint256Field(
+        _("price in token units"),
+        null=True,
+        blank=True,
+        help_text=_("In the token's smallest unit; instead of a price in dollars."),
+    )
+    description = models.CharField(
+        _("description"), max_length=500, blank=True, help_text=_("Shown to the payer.")
+    )
+    mime_type = models.CharField(_("MIME type"), max_length=100, blank=True)
+    payment_methods = models.ManyToManyField(
+        PaymentMethod,
+        verbose_name=_("payment methods"),
+        blank=True,
+        related_name="price_rules",
+        help_text=_("None chosen: every active payment method."),
+    )
+    flow = models.CharField(
+        _("payment flow"),
+        max_length=16,
+        choices=Flow,
+        blank=True,
+        help_text=_("Empty: settle after the view for GET and HEAD, before it otherwise."),
+    )
+    priority = models.IntegerField(_("priority"), default=0, help_text=_("Higher wins."))
+    active = models.BooleanField(_("active"), default=True)
+    valid_from = models.DateTimeField(_("valid from"), null=True, blank=True)
+    valid_until = models.DateTimeField(_("valid until"), null=True, blank=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated"), auto_now=True)
+
+    class Meta:
+        verbose_name = _("price rule")
+        verbose_name_plural = _("price rules")
+        ordering = ["-priority", "pk"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(price_usd__isnull=False, token_amount__isnull=True)
+                | Q(price_usd__isnull=True, token_amount__isnull=False),
+                name="x402_rule_one_price",
+                violation_error_message=_(
+                    "Give either a price in US dollars or a price in token units."
+                ),
+            ),
+            models.CheckConstraint(
+                condition=Q(valid_from__isnull=True)
+                | Q(valid_until__isnull=True)
+                | Q(valid_from__lt=F("valid_until")),
+                name="x402_rule_period",
+                violation_error_message=_("“Valid from” must be before “valid until”."),
+            ),
+        ]
+        indexes = [models.Index(fields=["key"], name="x402_rule_key_idx")]
+
+    def __str__(self) -> str:
+        return self.name

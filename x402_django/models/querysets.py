@@ -1,0 +1,121 @@
+"""Querysets of the ledger, and the one INSERT that decides who owns a payment."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from django.db import IntegrityError, connections, models, router, transaction
+from django.db.models import Q
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from x402_django.models.ledger import Payment
+
+#: Money that has moved or may have moved.
+OWING_STATES = ("settling", "settled", "final")
+
+
+class PaymentQuerySet(models.QuerySet["Payment"]):
+    """Questions the ledger is asked, by their names."""
+
+    def debts(self) -> PaymentQuerySet:
+        """Settled and not delivered: owed to the payer."""
+        return self.filter(state__in=("settled", "final"), delivered_at__isnull=True)
+
+    def owed_for(
+        self, payer: str, fingerprint: str, *, settling_before: datetime
+    ) -> PaymentQuerySet:
+        """Earlier payments of ``payer`` for the same request that must be honoured first.
+
+        Those settled and undelivered, those whose outcome is unknown, and those that have been
+        settling since before ``settling_before`` (their process is taken for dead).
+        """
+        return self.filter(
+            payer=payer,
+            request_fingerprint=fingerprint,
+            state__in=OWING_STATES,
+            delivered_at__isnull=True,
+        ).exclude(
+            Q(state="settling", outcome_unknown_at__isnull=True)
+            & Q(state_changed_at__gte=settling_before)
+        )
+
+    def claim(self, payment: Payment, *, settling_before: datetime) -> bool:
+        """Insert ``payment`` unless its authorization exists or the payer is owed this request.
+
+        One statement, committed at once: the unique constraint decides between two claims of
+        one authorization, and a payer with an undelivered payment for the same request cannot
+        make a second. True when the row was inserted (``payment.pk`` is then set).
+        """
+        alias = router.db_for_write(self.model)
+        connection = connections[alias]
+        if connection.vendor in ("postgresql", "sqlite"):
+            return self._claim_in_one_statement(payment, connection, settling_before)
+        owed = self.owed_for(
+            payment.payer, payment.request_fingerprint, settling_before=settling_before
+        )
+        if owed.using(alias).exists():
+            return False
+        try:
+            with transaction.atomic(using=alias):
+                payment.save(force_insert=True, using=alias)
+        except IntegrityError:
+            if self.using(alias).filter(**identity(payment)).exists():
+                return False
+            raise
+        return True
+
+    def _claim_in_one_statement(
+        self, payment: Payment, connection: BaseDatabaseWrapper, settling_before: datetime
+    ) -> bool:
+        owed = self.owed_for(
+            payment.payer, payment.request_fingerprint, settling_before=settling_before
+        ).using(connection.alias)
+        owed_sql, owed_params = owed.values("pk").query.get_compiler(connection=connection).as_sql()
+        fields = [f for f in self.model._meta.local_concrete_fields if not f.primary_key]
+        values = [
+            f.get_db_prep_save(f.pre_save(payment, add=True), connection=connection) for f in fields
+        ]
+        columns = {f.name: f.column for f in self.model._meta.local_concrete_fields}
+
+        def column(name: str) -> str:
+            return connection.ops.quote_name(str(columns[name]))
+
+        # The placeholders carry every value; only names of our own columns are formatted in.
+        sql = (
+            f"INSERT INTO {connection.ops.quote_name(self.model._meta.db_table)} "
+            f"({', '.join(column(f.name) for f in fields)}) "
+            f"SELECT {', '.join(['%s'] * len(fields))} WHERE NOT EXISTS ({owed_sql}) "
+            f"ON CONFLICT ({', '.join(column(name) for name in IDENTITY)}) DO NOTHING "
+            f"RETURNING {column('id')}"
+        )
+        with connection.cursor() as cursor:
+            cursor.execute(sql, [*values, *owed_params])
+            row = cursor.fetchone()
+        if row is None:
+            return False
+        payment.pk = row[0]
+        payment._state.adding = False
+        payment._state.db = connection.alias
+        return True
+
+
+#: What identifies an authorization on its chain (EIP-3009: nonces are per token and authorizer).
+IDENTITY = ("network", "asset", "payer", "nonce")
+
+
+def identity(payment: Payment) -> dict[str, Any]:
+    """The identity of ``payment`` as filter arguments."""
+    return {name: getattr(payment, name) for name in IDENTITY}
+
+
+class AppendOnlyQuerySet(models.QuerySet[Any]):
+    """Append-only rows: no bulk edits, no deletes."""
+
+    def update(self, **kwargs: Any) -> NoReturn:
+        raise TypeError(f"{self.model.__name__} rows are append-only and cannot be updated.")
+
+    def delete(self) -> NoReturn:
+        raise TypeError(f"{self.model.__name__} rows are append-only and cannot be deleted.")

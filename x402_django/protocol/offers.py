@@ -1,0 +1,126 @@
+"""A presented payment against what the site asked for.
+
+Every field that decides where money goes is compared with our own offer; what goes on to a
+facilitator is the offer, never the client's copy of it (threat 12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from x402_django.constants import Code
+from x402_django.exceptions import PaymentRefused
+from x402_django.protocol.signatures import check_eoa_signature
+from x402_django.protocol.types import Offer, PresentedPayment, SignedPayment
+
+
+def match_offer(
+    presented: PresentedPayment, offers: Sequence[Offer], *, resource_url: str
+) -> SignedPayment:
+    """Bind a payment to the offer it pays.
+
+    v2 clients echo the offer they took: scheme, network, asset, payee, amount, time-out and
+    domain must be ours (as in the SDK's server: keys *added* to ``extra`` do no harm). v1
+    clients name scheme and network only; the authorization's payee and amount decide, and
+    where several tokens fit, the signature.
+
+    Args:
+        presented: from ``wire.read_payment_header``.
+        offers: what this request costs now.
+        resource_url: canonical URL of the resource; what the client says it is does not count.
+
+    Raises:
+        PaymentRefused: ``unsupported_scheme``, ``invalid_network``,
+            ``invalid_payment_requirements``, or the code for a wrong payee or value.
+    """
+    candidates = _candidates(presented, offers)
+    if presented.version == 2:
+        candidates = [offer for offer in candidates if _is_accepted(presented, offer)]
+        if not candidates:
+            raise PaymentRefused(
+                "The accepted requirements are not those of this resource.",
+                code=Code.INVALID_REQUIREMENTS,
+            )
+    candidates = [offer for offer in candidates if offer.pay_to == presented.to]
+    if not candidates:
+        raise PaymentRefused(
+            "The payment is made out to another recipient.", code=Code.INVALID_RECIPIENT
+        )
+    candidates = [offer for offer in candidates if offer.amount == presented.value]
+    if not candidates:
+        raise PaymentRefused("The payment is not of the amount asked for.", code=Code.INVALID_VALUE)
+    return _choose([_bind(presented, offer, resource_url) for offer in candidates])
+
+
+def check_validity(signed: SignedPayment, *, now: int, minimum: int) -> None:
+    """Refuse a payment that is not valid yet or not for long enough to be settled.
+
+    How long an authorization lives beyond that is the payer's choice.
+
+    Args:
+        signed: the payment.
+        now: seconds since the epoch.
+        minimum: seconds it must still be valid for (the settlement budget).
+
+    Raises:
+        PaymentRefused: with the specification's code for ``validAfter`` or ``validBefore``.
+    """
+    if signed.valid_after > now:
+        raise PaymentRefused("The payment is not valid yet.", code=Code.INVALID_VALID_AFTER)
+    if signed.valid_before < now + minimum:
+        raise PaymentRefused(
+            "The payment has expired or is about to.", code=Code.INVALID_VALID_BEFORE
+        )
+
+
+def _candidates(presented: PresentedPayment, offers: Sequence[Offer]) -> list[Offer]:
+    same_scheme = [offer for offer in offers if offer.scheme == presented.scheme]
+    if not same_scheme:
+        raise PaymentRefused(
+            "The payment's scheme is not accepted here.", code=Code.UNSUPPORTED_SCHEME
+        )
+    candidates = [offer for offer in same_scheme if offer.network == presented.network]
+    if not candidates:
+        raise PaymentRefused(
+            "The payment's network is not accepted here.", code=Code.INVALID_NETWORK
+        )
+    return candidates
+
+
+def _is_accepted(presented: PresentedPayment, offer: Offer) -> bool:
+    accepted = presented.accepted
+    if accepted is None:
+        return False
+    extra = accepted.get("extra") or {}
+    return bool(
+        accepted["asset"] == offer.asset
+        and accepted["payTo"] == offer.pay_to
+        and accepted["amount"] == str(offer.amount)
+        and accepted["maxTimeoutSeconds"] == offer.max_timeout_seconds
+        and extra.get("name") == offer.asset_name
+        and extra.get("version") == offer.asset_version
+    )
+
+
+def _bind(presented: PresentedPayment, offer: Offer, resource_url: str) -> SignedPayment:
+    return SignedPayment(
+        offer=offer,
+        payer=presented.payer,
+        valid_after=presented.valid_after,
+        valid_before=presented.valid_before,
+        nonce=presented.nonce,
+        signature=presented.signature,
+        resource_url=resource_url,
+        version=presented.version,
+    )
+
+
+def _choose(bound: list[SignedPayment]) -> SignedPayment:
+    """The first, or, where one payload fits offers in several tokens, the one it was signed for.
+
+    A contract wallet's signature cannot be told here; it gets the first, and the facilitator
+    judges.
+    """
+    if len(bound) > 1:
+        return next((signed for signed in bound if check_eoa_signature(signed)), bound[0])
+    return bound[0]

@@ -1,0 +1,81 @@
+"""The door to the official SDK: its models, its scheme code, its HTTP client.
+
+Whatever the SDK needs is built from *our* offer, never from what a client sent. The SDK is slow
+to load, so everything is imported inside the functions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from x402_django.protocol.types import Offer, SignedPayment
+
+if TYPE_CHECKING:
+    from x402.http import HTTPFacilitatorClientSync
+    from x402.http.facilitator_client_base import AuthProvider
+    from x402.mechanisms.evm.exact.facilitator import ExactEvmScheme
+    from x402.mechanisms.evm.signer import FacilitatorEvmSigner
+    from x402.pending_settlement_store import PendingSettlementStore
+    from x402.schemas import PaymentPayload, PaymentRequirements
+
+
+def to_sdk_requirements(offer: Offer) -> PaymentRequirements:
+    """The offer as the SDK's v2 ``PaymentRequirements``."""
+    from x402.schemas import PaymentRequirements
+
+    return PaymentRequirements.model_validate(offer.as_v2())
+
+
+def to_sdk_payload(signed: SignedPayment) -> PaymentPayload:
+    """The payment as the SDK's v2 ``PaymentPayload``, also where the client spoke v1."""
+    from x402.schemas import PaymentPayload, ResourceInfo
+
+    return PaymentPayload(
+        payload=signed.payload_dict(),
+        accepted=to_sdk_requirements(signed.offer),
+        resource=ResourceInfo(url=signed.resource_url),
+    )
+
+
+def facilitator_scheme(
+    signer: FacilitatorEvmSigner,
+    *,
+    pending_store: PendingSettlementStore | None = None,
+    **config: Any,
+) -> ExactEvmScheme:
+    """The SDK's facilitator side of the exact scheme on EVM, over a signer of ours.
+
+    Args:
+        signer: reads the chain and sends transactions for it.
+        pending_store: where the scheme remembers what it broadcast without seeing a receipt;
+            by default the scheme keeps its own, in memory.
+        config: fields of the SDK's ``ExactEvmSchemeConfig`` (``eip6492_allowed_factories``,
+            ``simulate_in_settle``).
+    """
+    from x402.mechanisms.evm.exact.facilitator import ExactEvmScheme, ExactEvmSchemeConfig
+
+    return ExactEvmScheme(signer, ExactEvmSchemeConfig(**config), pending_store)
+
+
+def http_facilitator_client(
+    url: str,
+    timeout: float,
+    http_client: Any = None,
+    auth_provider: AuthProvider | None = None,
+) -> HTTPFacilitatorClientSync:
+    """The SDK's client of a remote facilitator.
+
+    Args:
+        url: base URL of the facilitator.
+        timeout: seconds per request; used only if no ``http_client`` is given.
+        http_client: an ``httpx.Client``. Give one that does not follow redirects: the SDK's own
+            does, and would carry a signed payment to wherever it is sent.
+        auth_provider: has ``get_auth_headers()``, asked for each request.
+    """
+    from x402.http import FacilitatorConfig, HTTPFacilitatorClientSync
+
+    return HTTPFacilitatorClientSync(
+        FacilitatorConfig(
+            url=url, timeout=timeout, http_client=http_client, auth_provider=auth_provider
+        )
+    )

@@ -1,0 +1,173 @@
+"""A request's payment header, strictly decoded (x402 v2 and v1, "HTTP transport").
+
+``PAYMENT-SIGNATURE`` carries version 2, ``X-PAYMENT`` version 1: base64 of a JSON object.
+What the official clients send passes without exception; what merely resembles it does not.
+Unknown keys are ignored where the specification leaves room (the top level, ``payload``), but
+``authorization`` must have exactly the fields that are signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from x402_django import conf
+from x402_django.constants import (
+    PAYMENT_SIGNATURE_HEADER,
+    SCHEME_EXACT,
+    V1_PAYMENT_HEADER,
+    Code,
+)
+from x402_django.exceptions import MalformedPayment, PaymentRefused
+from x402_django.protocol import networks, strict
+from x402_django.protocol.assets import is_address, to_checksum_address
+from x402_django.protocol.types import PresentedPayment
+
+_AUTHORIZATION_KEYS: Final = frozenset(
+    {"from", "to", "value", "validAfter", "validBefore", "nonce"}
+)
+
+
+def read_payment_header(headers: Mapping[str, str]) -> PresentedPayment | None:
+    """Decode the payment that a request carries; None if it carries none.
+
+    Args:
+        headers: the request's headers, case-insensitive (``request.headers``).
+
+    Raises:
+        MalformedPayment: not a well-formed payment, or more than one (answered 400).
+        PaymentRefused: well-formed, of a scheme or network that is not served here (402).
+    """
+    v2 = headers.get(PAYMENT_SIGNATURE_HEADER)
+    v1 = headers.get(V1_PAYMENT_HEADER)
+    if v2 is not None and v1 is not None:
+        raise MalformedPayment(
+            f"Send either {PAYMENT_SIGNATURE_HEADER} or {V1_PAYMENT_HEADER}, not both.",
+            code=Code.AMBIGUOUS_HEADERS,
+        )
+    if v2 is not None:
+        return _decode_v2(_decode(v2, version=2))
+    if v1 is not None:
+        return _decode_v1(_decode(v1, version=1))
+    return None
+
+
+def _decode(value: str, *, version: int) -> dict[str, Any]:
+    limit = conf.x402.max_header_bytes
+    if len(value) > limit:
+        raise MalformedPayment(
+            f"The payment header is longer than {limit} bytes.", code=Code.HEADER_TOO_LARGE
+        )
+    if not value:
+        strict.malformed("The payment header is empty.")
+    if "," in value:
+        # Servers join repeated headers with a comma, which base64 does not have.
+        raise MalformedPayment(
+            "The payment header was sent more than once.", code=Code.AMBIGUOUS_HEADERS
+        )
+    data = strict.decode_json_object(strict.decode_base64(value))
+    found = data.get("x402Version")
+    if type(found) is not int or found != version:
+        raise MalformedPayment(
+            f"This header carries x402Version {version}.", code=Code.INVALID_VERSION
+        )
+    return data
+
+
+def _decode_v2(data: Mapping[str, Any]) -> PresentedPayment:
+    accepted = strict.mapping(data, "accepted")
+    payload = strict.mapping(data, "payload")
+    resource = strict.optional_mapping(data, "resource")
+    extensions = strict.optional_mapping(data, "extensions")
+    scheme = strict.string(accepted, "scheme")
+    network = strict.string(accepted, "network")
+    if not networks.is_caip2(network):
+        strict.malformed("'network' must be a CAIP-2 chain id.")
+    _check_served(scheme, networks.is_evm(network))
+    return _presented(
+        payload,
+        version=2,
+        scheme=scheme,
+        network=network,
+        accepted=_normalised(accepted),
+        resource_url=strict.string(resource, "url") if resource else None,
+        extensions=extensions,
+    )
+
+
+def _decode_v1(data: Mapping[str, Any]) -> PresentedPayment:
+    payload = strict.mapping(data, "payload")
+    scheme = strict.string(data, "scheme")
+    network = networks.network_of_v1(strict.string(data, "network"))
+    _check_served(scheme, network is not None)
+    return _presented(
+        payload,
+        version=1,
+        scheme=scheme,
+        network=network or "",
+        accepted=None,
+        resource_url=None,
+        extensions={},
+    )
+
+
+def _check_served(scheme: str, network_served: bool) -> None:
+    """Other schemes and networks have other payloads: refused before theirs is looked at."""
+    if scheme != SCHEME_EXACT:
+        raise PaymentRefused(
+            f"Only the scheme '{SCHEME_EXACT}' is accepted.", code=Code.UNSUPPORTED_SCHEME
+        )
+    if not network_served:
+        raise PaymentRefused(
+            "The payment is for a network that is not accepted.", code=Code.INVALID_NETWORK
+        )
+
+
+def _normalised(accepted: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields every v2 requirement has, checked; addresses checksummed."""
+    strict.uint256(accepted, "amount")
+    strict.whole_number(accepted, "maxTimeoutSeconds")
+    strict.optional_mapping(accepted, "extra")
+    result = dict(accepted)
+    for key in ("asset", "payTo"):
+        value = strict.string(accepted, key)
+        if is_address(value):
+            result[key] = to_checksum_address(value)
+    return result
+
+
+def _presented(
+    payload: Mapping[str, Any],
+    *,
+    version: int,
+    scheme: str,
+    network: str,
+    accepted: Mapping[str, Any] | None,
+    resource_url: str | None,
+    extensions: Mapping[str, Any],
+) -> PresentedPayment:
+    if "permit2Authorization" in payload and "authorization" not in payload:
+        raise PaymentRefused(
+            "Permit2 payments are not accepted; sign an EIP-3009 authorization.",
+            code=Code.UNSUPPORTED_SCHEME,
+        )
+    if "permit2Authorization" in payload:
+        strict.malformed("'payload' has two kinds of authorization.")
+    authorization = strict.mapping(payload, "authorization")
+    if authorization.keys() != _AUTHORIZATION_KEYS:
+        strict.malformed("'authorization' must have exactly the fields of EIP-3009.")
+    return PresentedPayment(
+        version=version,
+        scheme=scheme,
+        network=network,
+        accepted=accepted,
+        payer=strict.address(authorization, "from"),
+        to=strict.address(authorization, "to"),
+        value=strict.uint256(authorization, "value"),
+        valid_after=strict.uint256(authorization, "validAfter"),
+        valid_before=strict.uint256(authorization, "validBefore"),
+        nonce=strict.bytes32(authorization, "nonce"),
+        signature=strict.signature(payload, "signature"),
+        resource_url=resource_url,
+        extensions=extensions,
+    )

@@ -1,0 +1,88 @@
+"""From an amount to the offers a payer may choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from x402_django.conf import x402
+from x402_django.constants import SCHEME_EXACT
+from x402_django.exceptions import ConfigurationError
+from x402_django.pricing.money import to_atomic
+from x402_django.protocol.types import Offer
+
+if TYPE_CHECKING:
+    from x402_django.models import PaymentMethod
+
+
+def method_template(method: PaymentMethod) -> Offer:
+    """The offer of a PaymentMethod row, with no amount yet."""
+    return Offer(
+        scheme=method.scheme,
+        network=method.network,
+        asset=method.asset,
+        amount=0,
+        pay_to=method.pay_to,
+        max_timeout_seconds=x402.max_timeout_seconds,
+        asset_name=method.asset_name,
+        asset_version=method.asset_version,
+        decimals=method.asset_decimals,
+        symbol=method.asset_symbol,
+        facilitator=method.facilitator,
+        method_id=method.pk,
+    )
+
+
+def settings_templates() -> tuple[Offer, ...]:
+    """The ways of being paid that the settings imply: PAY_TO, in each network's first dollar."""
+    from x402_django.protocol.assets import default_asset, to_checksum_address
+
+    if not x402.pay_to:
+        return ()
+    templates = []
+    for settings in x402.networks.values():
+        asset = default_asset(settings.network)
+        if asset is not None:
+            templates.append(
+                Offer(
+                    scheme=SCHEME_EXACT,
+                    network=settings.network,
+                    asset=asset.address,
+                    amount=0,
+                    pay_to=to_checksum_address(x402.pay_to),
+                    max_timeout_seconds=x402.max_timeout_seconds,
+                    asset_name=asset.name,
+                    asset_version=asset.version,
+                    decimals=asset.decimals,
+                    symbol=asset.symbol,
+                    facilitator=settings.facilitator,
+                )
+            )
+    return tuple(templates)
+
+
+def offers_for(
+    templates: Sequence[Offer], *, price_usd: Decimal | None, token_amount: int | None = None
+) -> tuple[Offer, ...]:
+    """``templates`` with their amounts: the dollar price in each token, or ``token_amount`` as is.
+
+    Raises ConfigurationError when there is no way of being paid, or the price cannot be paid
+    exactly in one of the tokens.
+    """
+    if not templates:
+        raise ConfigurationError(
+            "There is no way of being paid: set X402['PAY_TO'] and X402['NETWORKS'], or add a "
+            "payment method in the admin."
+        )
+    offers = []
+    for template in templates:
+        if token_amount is not None:
+            amount = token_amount
+        elif price_usd is not None:
+            amount = to_atomic(price_usd, template.decimals)
+        else:
+            raise ConfigurationError("A price in dollars or in token units is needed.")
+        offers.append(replace(template, amount=amount))
+    return tuple(offers)

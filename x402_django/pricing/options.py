@@ -1,0 +1,44 @@
+"""What a view's code says about its price."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from x402_django.constants import FLOW_AUTHORIZATION, FLOW_UPFRONT
+from x402_django.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+#: US dollars: ``"$0.01"``, ``Decimal("0.01")`` or whole dollars as an ``int``.
+Price = str | int | Decimal
+PriceSource = Price | Callable[["HttpRequest"], Price]
+
+
+@dataclass(frozen=True, slots=True)
+class PaidViewOptions:
+    """A price declared in code, and what the payer is told about it.
+
+    ``rule`` is the key of a PriceRule; while one is in force it wins over ``price``. At least
+    one of the two must be given.
+    """
+
+    price: PriceSource | None = None
+    rule: str | None = None
+    description: str = ""
+    mime_type: str = ""
+    flow: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.price is None and not self.rule:
+            raise ConfigurationError(
+                "A paid view needs a price (payment_required('$0.01')) or the key of a price "
+                "rule (payment_required(rule='report'))."
+            )
+        if self.flow not in (None, FLOW_AUTHORIZATION, FLOW_UPFRONT):
+            raise ConfigurationError(
+                f"{self.flow!r} is not a payment flow; use 'authorization' or 'upfront'."
+            )

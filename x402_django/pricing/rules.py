@@ -1,0 +1,152 @@
+"""Price rules, compiled: rows become plain immutable objects that need no query."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from x402_django import clock
+from x402_django.exceptions import ConfigurationError
+from x402_django.pricing.methods import method_template, offers_for, settings_templates
+from x402_django.pricing.money import parse_usd
+from x402_django.protocol.types import Offer
+
+if TYPE_CHECKING:
+    from x402_django.models import PaymentMethod, PriceRule
+
+#: Methods that a rule's list of methods can leave out. Any other verb is covered by every rule,
+#: so that an invented verb does not walk around a price (a function view answers them all).
+LISTABLE_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRule:
+    """A PriceRule as it is needed per request.
+
+    ``error`` is set instead of ``offers`` when the row cannot be priced (for example no payment
+    method is left): the view then answers 503, never free content.
+    """
+
+    pk: int | None
+    name: str
+    key: str
+    url_names: tuple[str, ...]
+    methods: frozenset[str]
+    price_usd: Decimal | None
+    offers: tuple[Offer, ...]
+    description: str
+    mime_type: str
+    flow: str
+    valid_from: datetime | None
+    valid_until: datetime | None
+    error: str = ""
+
+    def in_force(self, method: str, now: datetime) -> bool:
+        """Whether the rule applies to HTTP ``method`` at ``now``. HEAD costs what GET costs."""
+        if self.valid_from is not None and now < self.valid_from:
+            return False
+        if self.valid_until is not None and now >= self.valid_until:
+            return False
+        if not self.methods or method not in LISTABLE_METHODS:
+            return True
+        return ("GET" if method == "HEAD" else method) in self.methods
+
+
+@dataclass(slots=True)
+class RuleSet:
+    """All active rules, indexed, with the default ways of being paid; a snapshot."""
+
+    loaded_at: float
+    templates: tuple[Offer, ...]
+    by_key: dict[str, list[CompiledRule]]
+    by_url_name: dict[str, list[CompiledRule]]
+    #: Offers of code prices, so that equal prices share one tuple (and its encoded challenge).
+    _offers: dict[Decimal, tuple[Offer, ...]] = field(default_factory=dict)
+
+    def find(self, *, key: str | None, url_name: str | None, method: str) -> CompiledRule | None:
+        """The rule in force: by key first, then by URL name; each list is in priority order."""
+        for index, name in ((self.by_key, key), (self.by_url_name, url_name)):
+            candidates = index.get(name) if name else None
+            if candidates:
+                now = clock.now()
+                for rule in candidates:
+                    if rule.in_force(method, now):
+                        return rule
+        return None
+
+    def offers_at(self, price_usd: Decimal) -> tuple[Offer, ...]:
+        """Offers for a price given in code. Raises ConfigurationError (see ``offers_for``)."""
+        offers = self._offers.get(price_usd)
+        if offers is None:
+            offers = offers_for(self.templates, price_usd=price_usd)
+            if len(self._offers) < 1024:  # prices computed per request must not fill memory
+                self._offers[price_usd] = offers
+        return offers
+
+
+def compile_rule(
+    rule: PriceRule, methods: Sequence[PaymentMethod], default_templates: tuple[Offer, ...]
+) -> CompiledRule:
+    """One row as a CompiledRule; ``methods`` are the row's own active payment methods.
+
+    A row that names methods, none of which is active, cannot be priced: falling back to other
+    methods would take money where the merchant did not say.
+    """
+    templates = tuple(method_template(m) for m in methods) or default_templates
+    offers: tuple[Offer, ...] = ()
+    error = ""
+    try:
+        price = parse_usd(rule.price_usd) if rule.price_usd is not None else None
+        offers = offers_for(templates, price_usd=price, token_amount=rule.token_amount)
+    except ConfigurationError as failure:
+        error = str(failure)
+    return CompiledRule(
+        pk=rule.pk,
+        name=rule.name,
+        key=rule.key,
+        url_names=tuple(rule.url_names or ()),
+        methods=frozenset(method.upper() for method in rule.methods or ()),
+        price_usd=rule.price_usd,
+        offers=offers,
+        description=rule.description,
+        mime_type=rule.mime_type,
+        flow=rule.flow,
+        valid_from=rule.valid_from,
+        valid_until=rule.valid_until,
+        error=error,
+    )
+
+
+def load_rules(loaded_at: float) -> RuleSet:
+    """Read and compile everything, in three queries."""
+    from x402_django.models import PaymentMethod, PriceRule
+
+    active = list(PaymentMethod.objects.filter(active=True))
+    templates = tuple(method_template(method) for method in active) or settings_templates()
+    rules = list(
+        PriceRule.objects.filter(active=True)
+        .prefetch_related("payment_methods")
+        .order_by("-priority", "pk")
+    )
+    return index_rules(rules, templates, loaded_at)
+
+
+def index_rules(
+    rules: Iterable[PriceRule], templates: tuple[Offer, ...], loaded_at: float
+) -> RuleSet:
+    """Compile ``rules`` (in priority order) into a RuleSet."""
+    by_key: dict[str, list[CompiledRule]] = defaultdict(list)
+    by_url_name: dict[str, list[CompiledRule]] = defaultdict(list)
+    for row in rules:
+        chosen = list(row.payment_methods.all())
+        usable = [method for method in chosen if method.active]
+        compiled = compile_rule(row, usable, () if chosen else templates)
+        if compiled.key:
+            by_key[compiled.key].append(compiled)
+        for url_name in compiled.url_names:
+            by_url_name[url_name].append(compiled)
+    return RuleSet(loaded_at, templates, dict(by_key), dict(by_url_name))

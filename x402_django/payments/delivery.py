@@ -1,0 +1,115 @@
+"""What was paid for, kept until it has surely arrived.
+
+A stored response is part of the transaction that writes ``settled``: from then on the same
+payment on the same request gets the same bytes, whatever happens to this process or connection.
+What is too large to store, or is a stream, counts as delivered only once the server has taken
+all of it; until then it is a debt, and the view runs again, free, when the payer comes back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final
+
+from asgiref.sync import sync_to_async
+from django.db import DatabaseError, close_old_connections
+from django.http import HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+
+from x402_django import clock
+from x402_django.conf import x402
+from x402_django.models import Payment
+from x402_django.payments.machine import annotate
+
+logger = logging.getLogger("x402_django.payments")
+
+#: Headers that belong to one connection or one exchange and are never replayed.
+_NOT_STORED: Final = frozenset(
+    {"set-cookie", "date", "connection", "transfer-encoding", "keep-alive", "content-length"}
+)
+
+
+def storable(response: HttpResponseBase) -> bool:
+    """Whether the response is whole and small enough to keep."""
+    return (
+        isinstance(response, HttpResponse)
+        and len(response.content) <= x402.response_store_max_bytes
+    )
+
+
+def stored_fields(response: HttpResponseBase) -> dict[str, Any]:
+    """The Payment columns that keep ``response`` for replay; empty if it is not storable."""
+    if not isinstance(response, HttpResponse) or not storable(response):
+        return {}
+    now = clock.now()
+    return {
+        "response_status": response.status_code,
+        "response_headers": [
+            [name, value] for name, value in response.items() if name.lower() not in _NOT_STORED
+        ],
+        "response_body": response.content,
+        "response_expires_at": now + timedelta(seconds=x402.response_store_ttl),
+        "delivery_started_at": None,
+    }
+
+
+def delivered_fields(response: HttpResponseBase) -> dict[str, Any]:
+    """As ``stored_fields``, and delivered: from the commit on, the payer can always fetch it."""
+    fields = stored_fields(response)
+    if fields:
+        fields["delivered_at"] = clock.now()
+    else:
+        fields["delivery_started_at"] = clock.now()
+    return fields
+
+
+def replay(payment: Payment) -> HttpResponse:
+    """The stored response of ``payment``, byte for byte."""
+    response = HttpResponse(bytes(payment.response_body or b""), status=payment.response_status)
+    del response["Content-Type"]
+    for name, value in payment.response_headers or ():
+        response[name] = value
+    if payment.delivered_at is None:
+        annotate(payment, delivered_at=clock.now(), delivery_started_at=None)
+    return response
+
+
+def watch_delivery(payment: Payment, response: HttpResponseBase) -> None:
+    """Mark ``payment`` delivered once the server has taken all of an unstored ``response``."""
+    if isinstance(response, StreamingHttpResponse):
+        chunks = response.streaming_content
+        if isinstance(chunks, AsyncIterator):
+            response.streaming_content = _watched_async(payment, chunks)
+        else:
+            response.streaming_content = _watched(payment, chunks)
+    else:
+        # Django closes a response once the server has taken it; there is no public hook.
+        response._resource_closers.append(partial(_mark_delivered, payment))  # type: ignore[attr-defined]
+
+
+def _watched(payment: Payment, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    yield from chunks
+    _mark_delivered(payment)
+
+
+async def _watched_async(payment: Payment, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for chunk in chunks:
+        yield chunk
+    await sync_to_async(_mark_delivered)(payment)
+
+
+def _mark_delivered(payment: Payment) -> None:
+    try:
+        annotate(payment, delivered_at=clock.now(), delivery_started_at=None)
+    except DatabaseError:
+        # The bytes are out; the worst that follows is that the payer may fetch them once more.
+        logger.exception("Payment %s could not be marked as delivered.", payment.public_id)
+        close_old_connections()
+
+
+def return_debt(payment: Payment) -> None:
+    """The view failed after the money moved: the next presentation may run it at once."""
+    annotate(payment, delivery_started_at=None)

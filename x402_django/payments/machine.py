@@ -1,0 +1,166 @@
+"""The transitions a payment can make, and the only function that makes them.
+
+    claimed ─▶ verified ─▶ settling ─▶ settled ─▶ final ─▶ refunded
+       │           │           │          └─▶ reversed ─▶ settling
+       ▼           ▼           ├─▶ failed ─▶ settled        found on chain after all
+    rejected    released       ├─▶ expired
+                               └─▶ released                 provably nothing was sent
+
+``released`` and ``rejected`` may be claimed again: the payer was not charged.
+
+Two arrows go beyond the first design. *settling → released*: the facilitator could not be
+reached at all, or the outbox wrote nothing, so nothing can have moved and the payer may simply
+retry. *failed → settled*: a facilitator said no and settled all the same; the money is here, so
+the payer is owed.
+
+A transition is one conditional UPDATE. It takes the row's lock and compares state and attempt in
+the same statement, which is what SELECT FOR UPDATE, re-check, save would do in three, and holds
+on SQLite too, where SELECT FOR UPDATE does nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.db import router, transaction
+from django.db.models import F
+
+from x402_django import clock
+from x402_django.exceptions import InvalidTransition
+from x402_django.models import Payment, PaymentEvent, Receipt
+
+logger = logging.getLogger("x402_django.payments")
+
+State = Payment.State
+
+TRANSITIONS: Final[dict[str, frozenset[str]]] = {
+    State.CLAIMED: frozenset({State.VERIFIED, State.REJECTED, State.RELEASED}),
+    State.VERIFIED: frozenset({State.SETTLING, State.RELEASED}),
+    State.SETTLING: frozenset({State.SETTLED, State.FAILED, State.EXPIRED, State.RELEASED}),
+    State.SETTLED: frozenset({State.FINAL, State.REVERSED, State.REFUNDED}),
+    State.FINAL: frozenset({State.REFUNDED}),
+    State.REVERSED: frozenset({State.SETTLING}),
+    State.FAILED: frozenset({State.SETTLED}),
+    State.RELEASED: frozenset({State.CLAIMED}),
+    State.REJECTED: frozenset({State.CLAIMED}),
+    State.EXPIRED: frozenset(),
+    State.REFUNDED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One transition to make, and why. ``code`` is machine-readable, ``reason`` a sentence."""
+
+    to: str
+    reason: str = ""
+    code: str = ""
+
+
+def advance(
+    payment: Payment,
+    *steps: Step,
+    actor: str,
+    receipt: Receipt | None = None,
+    new_attempt: bool = False,
+    **fields: Any,
+) -> None:
+    """Make ``steps`` one after another, durably, and bring ``payment`` up to date.
+
+    ``fields`` are saved with the row; ``receipt`` is inserted in the same transaction;
+    ``new_attempt`` starts a new attempt, which locks out whoever held the row before.
+
+    Raises InvalidTransition when the machine does not draw a step, or the row has moved on in
+    the database (then ``payment`` is stale and nothing was written).
+    """
+    now = clock.now()
+    events = _events(payment, steps, actor, now)
+    attempt = payment.attempt + 1 if new_attempt else payment.attempt
+    values = {"state": steps[-1].to, "state_changed_at": now, "attempt": attempt, **fields}
+    alias = router.db_for_write(Payment)
+    with transaction.atomic(using=alias, durable=True):
+        _update(payment, alias, values)
+        PaymentEvent.objects.using(alias).bulk_create(events)
+        if receipt is not None:
+            receipt.save(force_insert=True, using=alias)
+    for name, value in values.items():
+        setattr(payment, name, value)
+
+
+def _events(payment: Payment, steps: tuple[Step, ...], actor: str, now: Any) -> list[PaymentEvent]:
+    events = []
+    state = payment.state
+    for step in steps:
+        if step.to not in TRANSITIONS[state]:
+            raise InvalidTransition(f"A payment cannot go from {state} to {step.to}.")
+        events.append(
+            PaymentEvent(
+                payment=payment,
+                at=now,
+                from_state=state,
+                to_state=step.to,
+                code=step.code,
+                reason=step.reason[:500],
+                actor=actor,
+            )
+        )
+        state = step.to
+    return events
+
+
+def annotate(payment: Payment, **fields: Any) -> bool:
+    """Save ``fields`` without a transition, if the row is still as ``payment`` says.
+
+    For facts beside the state (delivery, an unknown outcome, a stored response). Returns whether
+    the row was written; ``payment`` is brought up to date if so.
+    """
+    alias = router.db_for_write(Payment)
+    with transaction.atomic(using=alias, durable=True):
+        written = (
+            Payment.objects.using(alias)
+            .filter(pk=payment.pk, state=payment.state, attempt=payment.attempt)
+            .update(**fields)
+        )
+    if written:
+        for name, value in fields.items():
+            setattr(payment, name, value)
+    return bool(written)
+
+
+def take_over(payment: Payment, **fields: Any) -> bool:
+    """Start a new attempt in the present state: whoever worked on the row before is locked out.
+
+    Only one of several callers with the same view of the row succeeds.
+    """
+    alias = router.db_for_write(Payment)
+    with transaction.atomic(using=alias, durable=True):
+        written = (
+            Payment.objects.using(alias)
+            .filter(
+                pk=payment.pk,
+                state=payment.state,
+                attempt=payment.attempt,
+                delivered_at__isnull=True,
+            )
+            .update(attempt=F("attempt") + 1, **fields)
+        )
+    if written:
+        payment.attempt += 1
+        for name, value in fields.items():
+            setattr(payment, name, value)
+    return bool(written)
+
+
+def _update(payment: Payment, alias: str, values: dict[str, Any]) -> None:
+    written = (
+        Payment.objects.using(alias)
+        .filter(pk=payment.pk, state=payment.state, attempt=payment.attempt)
+        .update(**values)
+    )
+    if not written:
+        raise InvalidTransition(
+            f"Payment {payment.public_id} is no longer {payment.state} (attempt "
+            f"{payment.attempt}); another worker has it."
+        )

@@ -1,0 +1,81 @@
+"""What settlement writes down: arrived, unknown, let go."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.db import IntegrityError
+
+from x402_django import clock
+from x402_django.exceptions import SettlementUnknown
+from x402_django.models import Payment, Receipt
+from x402_django.payments.machine import Step, advance, annotate
+from x402_django.protocol.types import Settlement
+
+logger = logging.getLogger("x402_django.payments")
+
+State = Payment.State
+
+
+def note_unknown(payment: Payment, *, transaction: str = "", **fields: Any) -> None:
+    """Write down that the outcome is unknown, with the hash that was named, if any."""
+    if transaction:
+        fields["transaction"] = transaction
+    annotate(payment, outcome_unknown_at=payment.outcome_unknown_at or clock.now(), **fields)
+
+
+def mark_settled(
+    payment: Payment, settlement: Settlement, fields: dict[str, Any], *, actor: str
+) -> None:
+    """Write ``settled`` and the receipt in one transaction."""
+    now = clock.now()
+    # Settled a second time, after a reorganisation: the receipt it has stands.
+    receipt = None if payment.settled_at else _receipt(payment, settlement.transaction)
+    try:
+        advance(
+            payment,
+            Step(State.SETTLED, "The transfer is on chain."),
+            actor=actor,
+            receipt=receipt,
+            transaction=settlement.transaction,
+            block_number=settlement.block_number,
+            block_hash=settlement.block_hash or "",
+            log_index=settlement.log_index,
+            settled_at=payment.settled_at or now,
+            outcome_unknown_at=None,
+            **fields,
+        )
+    except IntegrityError as error:
+        # The very transfer already backs another payment: one log never pays twice.
+        logger.error(
+            "Transfer %s in %s is claimed by two payments; %s stays unsettled.",
+            settlement.log_index,
+            settlement.transaction,
+            payment.public_id,
+        )
+        note_unknown(payment)
+        raise SettlementUnknown() from error
+
+
+def _receipt(payment: Payment, transaction: str) -> Receipt:
+    return Receipt(
+        payment=payment,
+        issued_at=clock.now(),
+        network=payment.network,
+        asset=payment.asset,
+        asset_symbol=payment.asset_symbol,
+        asset_decimals=payment.asset_decimals,
+        amount=payment.amount,
+        price_usd=payment.price_usd,
+        payer=payment.payer,
+        pay_to=payment.pay_to,
+        transaction=transaction,
+        resource_url=payment.resource_url,
+        description=payment.description,
+    )
+
+
+def release(payment: Payment, reason: str, *, code: str = "", actor: str = "request") -> None:
+    """Let a payment go uncharged. Only for payments for which nothing was sent."""
+    advance(payment, Step(State.RELEASED, reason, code), actor=actor, failure_code=code[:100])

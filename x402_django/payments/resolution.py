@@ -1,0 +1,78 @@
+"""Finding out what became of a payment whose outcome is unknown."""
+
+from __future__ import annotations
+
+from typing import Final, NoReturn
+
+from x402_django import clock
+from x402_django.conf import x402
+from x402_django.constants import Code
+from x402_django.exceptions import SettlementFailed, SettlementUnknown
+from x402_django.models import Payment
+from x402_django.payments.machine import Step, advance, annotate
+from x402_django.payments.recording import mark_settled, note_unknown
+from x402_django.payments.settlement import nothing_to_store, settle_now
+from x402_django.protocol.types import SignedPayment
+
+State = Payment.State
+
+#: Seconds of chain time after ``validBefore`` until "never used" is believed: room for a short
+#: reorganisation that rewinds the chain's clock.
+_EXPIRY_MARGIN: Final = 60
+
+
+def resolve(payment: Payment, *, actor: str) -> None:
+    """Find out what became of a payment whose outcome is unknown, and act on it.
+
+    On return the payment is settled. Safe to call from several places at once: the attempt
+    number is a lease that one caller wins.
+
+    Raises:
+        SettlementUnknown: still not known (or another worker is at it).
+        SettlementFailed: it failed, or can no longer settle; nothing was charged.
+        ServiceUnavailable: the chain cannot be read now.
+    """
+    from x402_django.chain import evidence  # loads web3: not before it is needed
+
+    if payment.state == State.REVERSED:
+        advance(payment, Step(State.SETTLING, "Settle again after a reorganisation."), actor=actor)
+    if not annotate(payment, state_changed_at=clock.now(), attempt=payment.attempt + 1):
+        raise SettlementUnknown()
+    signed = SignedPayment.from_row(payment)
+    if not x402.network(payment.network).has_rpc:
+        settle_now(payment, signed, nothing_to_store, actor=actor)
+        return
+    found = evidence.find_settlement(
+        signed, transaction=payment.transaction or None, since=payment.created_at
+    )
+    if found is not None:
+        mark_settled(payment, found.as_settlement(), {}, actor=actor)
+        return
+    state = evidence.authorization_state(signed)
+    if state.timestamp > payment.valid_before + _EXPIRY_MARGIN:
+        _give_up(payment, actor, used=state.used)
+    if state.used or clock.timestamp() >= payment.valid_before:
+        # Spent, but not where our node's logs can see it yet; or too late to send and too early
+        # to be sure that it was not. Time decides.
+        note_unknown(payment)
+        raise SettlementUnknown()
+    note_unknown(payment)
+    settle_now(payment, signed, nothing_to_store, actor=actor)
+
+
+def _give_up(payment: Payment, actor: str, *, used: bool) -> NoReturn:
+    """The authorization's time is over and no transfer to us came of it: that is final."""
+    if used:
+        state, code = State.FAILED, Code.NONCE_USED
+        reason = "The authorization was cancelled or spent without paying us."
+    else:
+        state, code = State.EXPIRED, Code.INVALID_VALID_BEFORE
+        reason = "The authorization expired without being used; you were not charged."
+    advance(
+        payment,
+        Step(state, reason, code),
+        actor=actor,
+        failure_code=code,
+        outcome_unknown_at=None,
+    )
+    raise SettlementFailed(reason, code=code)

@@ -1,0 +1,59 @@
+"""Celery tasks: thin calls into ``payments/``, each also a management command.
+
+Loaded by Celery's autodiscovery. Every task may be killed at any point and run by several
+workers at once: what they do is one conditional write per payment. They register themselves for
+beat under the names in ``beat_schedule()``; an entry of the same name in the site's own
+``beat_schedule`` wins.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery, current_app, shared_task
+
+from x402_django.conf import x402
+from x402_django.payments import confirmation, maintenance
+
+
+@shared_task(name="x402_django.confirm_pending_payments", ignore_result=True)
+def confirm_pending_payments() -> str:
+    """Resolve unknown outcomes and confirm settled payments to the configured depth."""
+    return str(confirmation.confirm_pending_payments())
+
+
+@shared_task(name="x402_django.release_stale_claims", ignore_result=True)
+def release_stale_claims() -> int:
+    """Release the claims of dead processes, and empty stored responses past their time."""
+    maintenance.purge_stored_responses()
+    return maintenance.release_stale_claims()
+
+
+def beat_schedule() -> dict[str, dict[str, Any]]:
+    """The periodic tasks in the shape of Celery's ``beat_schedule``; intervals in seconds."""
+    interval = x402.confirmation_interval
+    # A run that waited longer than its successor's turn has nothing left to do.
+    options = {"expires": interval * 3}
+    return {
+        "x402_django.confirm_pending_payments": {
+            "task": "x402_django.confirm_pending_payments",
+            "schedule": interval,
+            "options": options,
+        },
+        "x402_django.release_stale_claims": {
+            "task": "x402_django.release_stale_claims",
+            "schedule": interval * 6,
+            "options": options,
+        },
+    }
+
+
+def _register(app: Celery, **kwargs: object) -> None:
+    for name, entry in beat_schedule().items():
+        app.conf.beat_schedule.setdefault(name, entry)
+
+
+# Whichever comes first: the app is finalised after this module is found, or was before.
+current_app.on_after_finalize.connect(_register, weak=False)
+if getattr(current_app, "finalized", False):
+    _register(current_app)

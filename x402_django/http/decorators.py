@@ -1,0 +1,90 @@
+"""``@payment_required`` for function views, sync and async."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from asgiref.sync import iscoroutinefunction
+
+from x402_django.exceptions import PaymentRequired
+from x402_django.http.middleware import OPTIONS_ATTRIBUTE
+from x402_django.http.state import gate_state
+from x402_django.pricing.options import PaidViewOptions, PriceSource
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+def payment_required(
+    price: PriceSource | None = None,
+    *,
+    rule: str | None = None,
+    description: str = "",
+    mime_type: str = "",
+    flow: str | None = None,
+) -> Callable[[View], View]:
+    """Sell a view.
+
+    ::
+
+        @payment_required("$0.01", description="Today's weather")
+        def weather(request): ...
+
+        @payment_required(rule="report")          # the price lives in the admin
+        async def report(request): ...
+
+    Args:
+        price: US dollars as ``"$0.01"`` or ``Decimal``, or a callable of the request.
+        rule: key of a PriceRule; while one is in force it wins over ``price``.
+        description: shown to the payer.
+        mime_type: of what is sold.
+        flow: ``"authorization"`` (settle after the view) or ``"upfront"`` (before it). Default:
+            the first for GET and HEAD, the second otherwise.
+
+    Raises ConfigurationError at import when neither price nor rule is given, and at run time
+    when the middleware is missing.
+    """
+    options = PaidViewOptions(price, rule, description, mime_type, flow)
+
+    def decorate(view: View) -> View:
+        if iscoroutinefunction(view):
+
+            @wraps(view)
+            async def guarded_async(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+                ensure_open(request, options)
+                return await view(request, *args, **kwargs)
+
+            guarded: Callable[..., Any] = guarded_async
+        else:
+
+            @wraps(view)
+            def guarded_sync(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+                ensure_open(request, options)
+                return view(request, *args, **kwargs)
+
+            guarded = guarded_sync
+        setattr(guarded, OPTIONS_ATTRIBUTE, options)
+        return cast(View, guarded)
+
+    return decorate
+
+
+def ensure_open(request: HttpRequest, options: PaidViewOptions) -> None:
+    """Fail closed: whoever calls a paid view around the gate is asked to pay at the gate.
+
+    The gate sees a view's options on the resolved callback. Another decorator may hide them, or
+    a view may call a paid view; then the middleware learns of the price from here.
+    """
+    if gate_state(request).is_open or request.method == "OPTIONS":
+        return
+    raise PaymentRequired(
+        options.price,
+        rule=options.rule,
+        description=options.description,
+        mime_type=options.mime_type,
+        flow=options.flow,
+    )

@@ -1,0 +1,211 @@
+"""The life of a paid request: what happens before the view, and after it.
+
+Both halves run outside the view's transaction, so what the view rolls back stays rolled back and
+what the ledger wrote stays written. They are synchronous; the middleware runs them in a thread
+for asynchronous sites.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from django.core.exceptions import RequestDataTooBig
+from django.db import DatabaseError
+
+from x402_django import clock
+from x402_django.conf import x402
+from x402_django.constants import FLOW_UPFRONT, Code
+from x402_django.exceptions import (
+    InvalidTransition,
+    MalformedPayment,
+    PaymentRefused,
+    ServiceUnavailable,
+    SettlementFailed,
+    SettlementUnknown,
+    X402Error,
+)
+from x402_django.http import responses
+from x402_django.http.resource import request_facts
+from x402_django.payments.claims import Claim, Entitlement, claim, claim_known, entitlement_of
+from x402_django.payments.delivery import (
+    delivered_fields,
+    replay,
+    return_debt,
+    storable,
+    stored_fields,
+    watch_delivery,
+)
+from x402_django.payments.machine import annotate
+from x402_django.payments.recording import release
+from x402_django.payments.resolution import resolve
+from x402_django.payments.settlement import settle, verify
+from x402_django.protocol.offers import check_validity, match_offer
+from x402_django.protocol.wire import read_payment_header
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
+
+    from x402_django.http.state import GateState
+    from x402_django.pricing import Quote
+    from x402_django.protocol.types import PresentedPayment, SignedPayment
+
+logger = logging.getLogger("x402_django.http")
+
+
+def open_gate(request: HttpRequest, state: GateState, quote: Quote) -> HttpResponseBase | None:
+    """Answer instead of the view, or return None when the view may run as paid."""
+    state.quote = quote
+    try:
+        presented = read_payment_header(request.headers)
+        if presented is None:
+            return responses.payment_required(request, quote)
+        return _admit(request, state, quote, presented)
+    except MalformedPayment as error:
+        return responses.error_response(400, error)
+    except PaymentRefused as refusal:
+        state.refusal = refusal
+        return responses.payment_required(request, quote, refusal)
+    except RequestDataTooBig:
+        too_large = X402Error("The body of a paid request is too large.", code=Code.BODY_TOO_LARGE)
+        return responses.error_response(413, too_large)
+    except ServiceUnavailable as trouble:
+        return responses.error_response(503, trouble)
+    except InvalidTransition:
+        return responses.in_progress(None)
+    except DatabaseError:
+        logger.exception("The ledger is out of reach; the payment was not accepted.")
+        return responses.error_response(503, ServiceUnavailable())
+
+
+def _admit(
+    request: HttpRequest, state: GateState, quote: Quote, presented: PresentedPayment
+) -> HttpResponseBase | None:
+    facts = request_facts(request)
+    try:
+        signed = match_offer(presented, quote.offers, resource_url=facts.resource_url)
+        check_validity(signed, now=clock.timestamp(), minimum=int(x402.settlement_timeout))
+    except PaymentRefused:
+        # Not payable any more, but perhaps paid already: the price may have changed since, or
+        # the authorization's time may be over.
+        known = claim_known(presented, facts)
+        if known is None:
+            raise
+        return _admit_claim(request, state, quote, known, None)
+    return _admit_claim(request, state, quote, claim(signed, quote, facts), signed)
+
+
+def _admit_claim(
+    request: HttpRequest,
+    state: GateState,
+    quote: Quote,
+    claimed: Claim,
+    signed: SignedPayment | None,
+) -> HttpResponseBase | None:
+    payment = claimed.payment
+    try:
+        if claimed.entitlement is Entitlement.RESOLVE:
+            resolve(payment, actor="request")
+            claimed = entitlement_of(payment)
+        elif claimed.entitlement is Entitlement.VERIFY and signed is not None:
+            _accept(claimed, signed)
+    except SettlementFailed as failure:
+        return responses.settlement_failed(request, quote, payment, failure)
+    except SettlementUnknown as doubt:
+        return responses.error_response(503, doubt, payment=payment)
+    if claimed.entitlement is Entitlement.WAIT:
+        return responses.in_progress(payment)
+    if claimed.entitlement is Entitlement.REPLAY:
+        return responses.paid(replay(payment), payment)
+    state.payment = payment
+    state.signed = signed
+    request.payment = payment  # type: ignore[attr-defined]
+    return None
+
+
+def _accept(claimed: Claim, signed: SignedPayment) -> None:
+    """Verify a new claim; settle it too if its flow wants the money first."""
+    payment = claimed.payment
+    verify(payment, signed)
+    if payment.is_paid:  # somebody else submitted the authorization meanwhile
+        claimed.entitlement = entitlement_of(payment).entitlement
+    elif payment.flow == FLOW_UPFRONT:
+        settle(payment, signed, lambda: {"delivery_started_at": clock.now()})
+
+
+def close_gate(
+    request: HttpRequest, state: GateState, response: HttpResponseBase
+) -> HttpResponseBase:
+    """Settle what the view earned and make its response the payer's, or let the payer go."""
+    payment = state.payment
+    if payment is None:
+        return response
+    try:
+        if response.status_code >= 400:
+            return _close_failed(state, response)
+        if payment.is_paid:
+            fields = delivered_fields(response)
+            annotate(payment, **fields)
+        else:
+            _settle_response(state, response)
+    except (SettlementFailed, SettlementUnknown, ServiceUnavailable, InvalidTransition) as error:
+        response.close()
+        return _unsettled(request, state, error)
+    except DatabaseError:
+        # Whether the money moved cannot be written down, so it must be taken to have moved.
+        logger.exception("The ledger is out of reach after the view of a paid request.")
+        response.close()
+        return responses.error_response(503, SettlementUnknown(), payment=payment)
+    if not storable(response):
+        watch_delivery(payment, response)
+    return responses.paid(response, payment)
+
+
+def _settle_response(state: GateState, response: HttpResponseBase) -> None:
+    payment, signed = state.payment, state.signed
+    if payment is None or signed is None:
+        raise InvalidTransition("There is no verified payment to settle.")
+    try:
+        settle(payment, signed, lambda: delivered_fields(response))
+    except SettlementUnknown:
+        # Keep the answer: once the chain has told, the payer gets it without a second run.
+        annotate(payment, **stored_fields(response))
+        raise
+
+
+def _close_failed(state: GateState, response: HttpResponseBase) -> HttpResponseBase:
+    """The view said no or broke. Not yet paid: released. Paid already: owed, free on retry."""
+    payment = state.payment
+    if payment is None:
+        return response
+    abandon(state, f"The view answered {response.status_code}.")
+    if payment.is_paid:
+        return responses.paid(response, payment)
+    return responses.private(response)
+
+
+def abandon(state: GateState, reason: str = "The view asked for another payment.") -> None:
+    """The view did not earn the payment: release it, or leave it owed if it has settled."""
+    payment = state.payment
+    if payment is None:
+        return
+    try:
+        if payment.is_paid:
+            return_debt(payment)
+        else:
+            release(payment, reason, code="view_failed")
+    except InvalidTransition:
+        logger.warning("Payment %s was taken over while its view ran.", payment.public_id)
+    except DatabaseError:
+        # The claim stays and is released by the maintenance task; the payer is not charged.
+        logger.exception("Payment %s could not be released.", payment.public_id)
+
+
+def _unsettled(request: HttpRequest, state: GateState, error: X402Error) -> HttpResponseBase:
+    payment, quote = state.payment, state.quote
+    if isinstance(error, SettlementFailed) and payment is not None and quote is not None:
+        return responses.settlement_failed(request, quote, payment, error)
+    if isinstance(error, InvalidTransition):
+        return responses.in_progress(payment)
+    return responses.error_response(503, error, payment=payment)

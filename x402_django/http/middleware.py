@@ -1,0 +1,244 @@
+"""The gate, installed. One middleware, sync and async.
+
+Views that declare a price, and views whose URL name a rule prices, are charged in
+``process_view``, before they run. Views that only find out inside (``HasPaid`` in a permission
+expression, ``raise PaymentRequired``) *ask*: they end in a 402 with a quote on the request, and
+if the request carries a payment for it, the middleware takes it, outside the view's
+transaction, and runs the view a second time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+
+from x402_django.constants import PAYMENT_HEADERS
+from x402_django.exceptions import PaymentRequired, ServiceUnavailable
+from x402_django.http import responses
+from x402_django.http.gate import abandon, close_gate, open_gate
+from x402_django.http.state import ATTRIBUTE, GateState
+from x402_django.pricing import PaidViewOptions, Quote, quote_request
+from x402_django.pricing.cache import fresh_rules
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+logger = logging.getLogger("x402_django.http")
+
+#: Where decorators and mixins leave a view's options.
+OPTIONS_ATTRIBUTE = "x402_paid"
+#: On a DRF permission class: the view asks for payment itself, if its permissions say so.
+ASKS_ATTRIBUTE = "x402_asks"
+
+GetResponse = Callable[["HttpRequest"], HttpResponseBase]
+AsyncGetResponse = Callable[["HttpRequest"], Awaitable[HttpResponseBase]]
+
+
+class PaymentMiddleware:
+    """Add ``x402_django.http.middleware.PaymentMiddleware`` to ``MIDDLEWARE``, after
+    authentication and inside anything that changes responses (compression, caching).
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
+            markcoroutinefunction(self)
+            self.process_view: Callable[..., Any] = self._process_view_async
+        else:
+            self.process_view = self._process_view
+
+    def __call__(self, request: HttpRequest) -> Any:
+        if self.is_async:
+            return self._call_async(request)
+        state = _attach(request)
+        response = self.get_response(request)
+        if state.asked is not None:
+            if not _carries_payment(request):
+                return _challenge_asked(request, state, response)
+            answer = _take_payment(request, state, response)
+            if answer is not None:
+                return answer
+            response = self.get_response(request)
+        return _finish(request, state, response)
+
+    async def _call_async(self, request: HttpRequest) -> HttpResponseBase:
+        state = _attach(request)
+        response: HttpResponseBase = await self.get_response(request)
+        if state.asked is not None:
+            if not _carries_payment(request):
+                return await sync_to_async(_challenge_asked)(request, state, response)
+            answer = await sync_to_async(_take_payment)(request, state, response)
+            if answer is not None:
+                return answer
+            response = await self.get_response(request)
+        if state.payment is None and state.asked is None:
+            return response
+        return await sync_to_async(_finish)(request, state, response)
+
+    def _process_view(
+        self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
+    ) -> HttpResponseBase | None:
+        options = getattr(view, OPTIONS_ATTRIBUTE, None)
+        if options is None and _asks_itself(view):
+            return None
+        return _open_for_view(request, view, options)
+
+    async def _process_view_async(
+        self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
+    ) -> HttpResponseBase | None:
+        options = getattr(view, OPTIONS_ATTRIBUTE, None)
+        if options is None and (_asks_itself(view) or _surely_free(request)):
+            return None
+        return await sync_to_async(_open_for_view)(request, view, options)
+
+    def process_exception(
+        self, request: HttpRequest, exception: Exception
+    ) -> HttpResponseBase | None:
+        """Turn a ``PaymentRequired`` out of a view into a question for payment."""
+        if not isinstance(exception, PaymentRequired):
+            return None
+        state: GateState = getattr(request, ATTRIBUTE)
+        try:
+            quote = quote_exception(request, exception)
+        except ServiceUnavailable as trouble:
+            logger.error("%s %s cannot be sold: %s", request.method, request.path, trouble)
+            return responses.error_response(503, trouble)
+        state.asked = quote
+        return HttpResponse(status=402)
+
+
+def quote_exception(request: HttpRequest, exception: PaymentRequired) -> Quote:
+    """The Quote that a raised ``PaymentRequired`` stands for. Raises PriceNotConfigured."""
+    options = PaidViewOptions(
+        price=exception.price,
+        rule=exception.rule,
+        description=exception.description,
+        mime_type=exception.mime_type,
+        flow=exception.flow,
+    )
+    quote = quote_request(request, options, _url_name(request))
+    if quote is None:
+        raise ServiceUnavailable()
+    return quote
+
+
+def _attach(request: HttpRequest) -> GateState:
+    state = GateState()
+    setattr(request, ATTRIBUTE, state)
+    request.payment = None  # type: ignore[attr-defined]
+    return state
+
+
+def _url_name(request: HttpRequest) -> str | None:
+    match = request.resolver_match
+    return match.view_name if match is not None else None
+
+
+def _surely_free(request: HttpRequest) -> bool:
+    """True when the rules in memory say that no rule names this URL: no thread is needed."""
+    rules = fresh_rules()
+    return rules is not None and _url_name(request) not in rules.by_url_name
+
+
+def _open_for_view(
+    request: HttpRequest, view: Callable[..., Any], options: PaidViewOptions | None
+) -> HttpResponseBase | None:
+    state: GateState = getattr(request, ATTRIBUTE)
+    if state.is_open:  # the second run of a view that asked
+        return None
+    try:
+        quote = quote_request(request, options, _url_name(request))
+    except ServiceUnavailable as trouble:
+        logger.error("%s %s cannot be sold: %s", request.method, request.path, trouble)
+        state.answered = True
+        return responses.error_response(503, trouble)
+    if quote is None:
+        return None
+    if request.method == "OPTIONS":
+        return None if _has_own_options(view) else _options_response()
+    answer = open_gate(request, state, quote)
+    state.answered = answer is not None
+    return answer
+
+
+def _has_own_options(view: Callable[..., Any]) -> bool:
+    """Class-based views answer OPTIONS by a method of its own; a function would just run."""
+    return hasattr(view, "view_class") or hasattr(view, "cls")
+
+
+def _options_response() -> HttpResponseBase:
+    """OPTIONS is free, and so it must not run a function that sells its answer to any verb."""
+    response = HttpResponse(status=204)
+    del response["Content-Type"]
+    response["Allow"] = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+    return response
+
+
+@lru_cache(maxsize=4096)
+def _asks_itself(view: Callable[..., Any]) -> bool:
+    """Whether a DRF view's permissions contain one that asks for payment (``HasPaid``)."""
+    permissions = getattr(getattr(view, "cls", None), "permission_classes", ())
+    return any(_mentions_asking(permission) for permission in permissions)
+
+
+def _mentions_asking(permission: Any) -> bool:
+    if getattr(permission, ASKS_ATTRIBUTE, False):
+        return True
+    operands = (getattr(permission, name, None) for name in ("op1_class", "op2_class"))
+    return any(_mentions_asking(operand) for operand in operands if operand is not None)
+
+
+def _carries_payment(request: HttpRequest) -> bool:
+    return any(name in request.headers for name in PAYMENT_HEADERS)
+
+
+def _challenge_asked(
+    request: HttpRequest, state: GateState, response: HttpResponseBase
+) -> HttpResponseBase:
+    """Put the challenge on the 402 that the view's own machinery rendered, or make one."""
+    quote = state.asked
+    if quote is None:
+        return response
+    if response.status_code == 402 and isinstance(response, HttpResponse) and response.content:
+        return responses.add_challenge(response, responses.challenge_for(request, quote))
+    return responses.payment_required(request, quote)
+
+
+def _take_payment(
+    request: HttpRequest, state: GateState, response: HttpResponseBase
+) -> HttpResponseBase | None:
+    """Accept the payment for what the view asked. None: run the view again."""
+    quote, state.asked = state.asked, None
+    response.close()
+    if quote is None:
+        return response
+    answer = open_gate(request, state, quote)
+    state.answered = answer is not None
+    return answer
+
+
+def _finish(request: HttpRequest, state: GateState, response: HttpResponseBase) -> HttpResponseBase:
+    if state.asked is not None and state.payment is not None:
+        # Paid what was asked, and asked again: let the payment go and say what it costs now.
+        logger.warning(
+            "%s %s asked for a payment again after it was paid. A view that raises "
+            "PaymentRequired must check request.payment first.",
+            request.method,
+            request.path,
+        )
+        abandon(state)
+        response.close()
+        return responses.payment_required(request, state.asked)
+    if state.answered:
+        return response
+    return close_gate(request, state, response)

@@ -1,0 +1,42 @@
+"""What is being bought: the canonical URL of a request and its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from django.utils.encoding import iri_to_uri
+
+from x402_django.conf import x402
+from x402_django.payments.claims import RequestFacts
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+
+def resource_url(request: HttpRequest) -> str:
+    """The canonical URL without its query string.
+
+    The origin is ``X402["BASE_URL"]``, or else the request's host, which Django has checked
+    against ALLOWED_HOSTS. Queries are left out: they may name people, and the URL is shown to
+    facilitators and printed on receipts (threat 23).
+    """
+    origin = x402.base_url or f"{request.scheme}://{request.get_host()}"
+    return origin + (iri_to_uri(request.path) or "/")
+
+
+def request_facts(request: HttpRequest) -> RequestFacts:
+    """What a payment is bound to. Reads the whole body into memory.
+
+    Raises django.core.exceptions.RequestDataTooBig past DATA_UPLOAD_MAX_MEMORY_SIZE.
+    """
+    method = request.method or "GET"
+    url = resource_url(request)
+    digest = hashlib.sha256(request.body).hexdigest()
+    query = request.META.get("QUERY_STRING", "")
+    bound = "\n".join((method, url, query, request.content_type or "", digest))
+    return RequestFacts(
+        method=method,
+        resource_url=url,
+        fingerprint=hashlib.sha256(bound.encode("utf-8", "surrogateescape")).hexdigest(),
+    )

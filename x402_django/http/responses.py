@@ -1,0 +1,162 @@
+"""Every answer of the gate that is not the paid content, and the headers of the one that is.
+
+The table is DESIGN section 6. Errors carry a stable code and a sentence; never the text of an
+exception from elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import NoReverseMatch, reverse
+from django.utils.cache import patch_cache_control, patch_vary_headers
+
+from x402_django.conf import x402
+from x402_django.constants import (
+    EXPOSED_HEADERS,
+    PAYMENT_HEADERS,
+    PAYMENT_REQUIRED_HEADER,
+    Code,
+)
+from x402_django.exceptions import SettlementFailed, X402Error
+from x402_django.http.paywall import paywall_response, wants_paywall
+from x402_django.http.resource import resource_url
+from x402_django.protocol.challenge import Challenge
+from x402_django.protocol.settlement import encode_settlement
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+    from x402_django.models import Payment
+    from x402_django.pricing import Quote
+
+
+def challenge_for(request: HttpRequest, quote: Quote, error: X402Error | None = None) -> Challenge:
+    """The challenge that ``quote`` amounts to; ``error`` says why a payment was not accepted."""
+    if error is None:
+        return Challenge(resource_url(request), quote.description, quote.mime_type, quote.offers)
+    return Challenge(
+        resource_url(request),
+        quote.description,
+        quote.mime_type,
+        quote.offers,
+        error=error.code,
+        message=str(error),
+    )
+
+
+def payment_required(
+    request: HttpRequest, quote: Quote, error: X402Error | None = None
+) -> HttpResponseBase:
+    """402: v2 in the header, v1 as the body; the paywall page for a person's browser."""
+    challenge = challenge_for(request, quote, error)
+    if wants_paywall(request):
+        response: HttpResponseBase = paywall_response(request, quote, error)
+    else:
+        response = json_response(challenge.v1_body(), status=402)
+    return add_challenge(response, challenge)
+
+
+def add_challenge(response: HttpResponseBase, challenge: Challenge) -> HttpResponseBase:
+    """Put the v2 challenge on a 402 ``response``, and keep caches away from it."""
+    response[PAYMENT_REQUIRED_HEADER] = challenge.header_value()
+    response["Cache-Control"] = "no-store"
+    _expose(response)
+    patch_vary_headers(response, ("Accept", *PAYMENT_HEADERS))
+    return response
+
+
+def settlement_failed(
+    request: HttpRequest, quote: Quote, payment: Payment, failure: SettlementFailed
+) -> HttpResponseBase:
+    """402 with ``PAYMENT-RESPONSE`` ``success: false`` and a fresh challenge."""
+    response = payment_required(request, quote, failure)
+    name, value = encode_settlement(
+        version=payment.x402_version,
+        success=False,
+        network=payment.network,
+        transaction=failure.transaction or "",
+        payer=payment.payer,
+        error_reason=failure.code,
+    )
+    response[name] = value
+    return response
+
+
+def error_response(
+    status: int, error: X402Error, *, payment: Payment | None = None
+) -> HttpResponse:
+    """400, 409, 413 or 503. 409 and 503 say when to come back, and where to look meanwhile."""
+    body: dict[str, Any] = {"error": error.code, "message": str(error)}
+    retry = status in (409, 503)
+    if retry:
+        body["retryable"] = True
+    url = payment_status_url(payment) if payment is not None else None
+    if url:
+        body["status"] = url
+    response = json_response(body, status=status)
+    if retry:
+        response["Retry-After"] = str(x402.retry_after)
+    if url:
+        response["Link"] = f'<{url}>; rel="status"'
+    response["Cache-Control"] = "no-store"
+    patch_vary_headers(response, PAYMENT_HEADERS)
+    return response
+
+
+def in_progress(payment: Payment | None) -> HttpResponse:
+    """409: another worker has this very payment."""
+    error = X402Error("This payment is being processed. Retry shortly.", code=Code.IN_PROGRESS)
+    return error_response(409, error, payment=payment)
+
+
+def paid(response: HttpResponseBase, payment: Payment) -> HttpResponseBase:
+    """Mark ``response`` as bought with ``payment``: never for a shared cache (threat 16)."""
+    name, value = encode_settlement(
+        version=payment.x402_version,
+        success=True,
+        network=payment.network,
+        transaction=payment.transaction,
+        payer=payment.payer,
+        amount=payment.amount,
+    )
+    response[name] = value
+    return private(response)
+
+
+def private(response: HttpResponseBase) -> HttpResponseBase:
+    """Keep an answer to a payer out of shared caches."""
+    if "no-store" not in response.get("Cache-Control", ""):
+        patch_cache_control(response, private=True)
+    patch_vary_headers(response, PAYMENT_HEADERS)
+    _expose(response)
+    return response
+
+
+def payment_status_url(payment: Payment) -> str | None:
+    """Path of the payment's status page; None where the site does not include our URLs."""
+    try:
+        return reverse("x402:payment-status", kwargs={"public_id": payment.public_id})
+    except NoReverseMatch:
+        return None
+
+
+def json_response(body: dict[str, Any], *, status: int) -> HttpResponse:
+    """A compact JSON answer."""
+    return HttpResponse(
+        json.dumps(body, separators=(",", ":")).encode("ascii"),
+        status=status,
+        content_type="application/json",
+    )
+
+
+def _expose(response: HttpResponseBase) -> None:
+    """Let a browser-side client of another origin read the payment headers (CORS)."""
+    present = response.get("Access-Control-Expose-Headers", "")
+    names = [name.strip() for name in present.split(",") if name.strip()]
+    known = {name.lower() for name in names}
+    names += [name for name in EXPOSED_HEADERS if name.lower() not in known]
+    response["Access-Control-Expose-Headers"] = ", ".join(names)

@@ -1,0 +1,62 @@
+"""What the gate remembers on a request. Held in one attribute, ``request._x402``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from x402_django.constants import FLOW_UPFRONT
+from x402_django.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+    from x402_django.exceptions import PaymentRefused
+    from x402_django.models import Payment
+    from x402_django.pricing import Quote
+    from x402_django.protocol.types import SignedPayment
+
+ATTRIBUTE = "_x402"
+
+
+@dataclass(slots=True)
+class GateState:
+    """One request at the gate.
+
+    ``asked`` is the quote of a view that decided inside itself that it must be paid;
+    ``payment`` is set once one is good for this request: verified, settled or owed.
+    """
+
+    quote: Quote | None = None
+    asked: Quote | None = None
+    payment: Payment | None = None
+    signed: SignedPayment | None = None
+    refusal: PaymentRefused | None = None
+    #: The response is final: a challenge, an error or a replay that the gate made itself.
+    answered: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the view may run as paid."""
+        return self.payment is not None
+
+    @property
+    def settles_after_view(self) -> bool:
+        """Whether money has yet to move once the view has answered well."""
+        payment = self.payment
+        return payment is not None and not payment.is_paid and payment.flow != FLOW_UPFRONT
+
+
+def gate_state(request: HttpRequest) -> GateState:
+    """The state that the middleware put on ``request``.
+
+    Raises ConfigurationError when the middleware is not installed: a paid view must fail then,
+    not be free.
+    """
+    state = getattr(request, ATTRIBUTE, None)
+    if state is None:
+        raise ConfigurationError(
+            "A paid view was called without the payment gate. Add "
+            "'x402_django.http.middleware.PaymentMiddleware' to MIDDLEWARE."
+        )
+    return cast(GateState, state)

@@ -1,0 +1,70 @@
+"""The status of one payment, for whoever holds its unguessable id: JSON, or a page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.http import Http404, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from x402_django.http.responses import json_response
+from x402_django.models import Payment
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+TEMPLATE = "x402_django/payment_status.html"
+
+
+@never_cache
+@require_safe
+def payment_status(request: HttpRequest, public_id: str) -> HttpResponse:
+    """What is known of a payment. Shows no payload, no signature and no other payment."""
+    payment = (
+        Payment.objects.filter(public_id=public_id)
+        .only(
+            "public_id", "state", "network", "asset", "amount", "asset_symbol", "transaction",
+            "delivered_at", "failure_code", "outcome_unknown_at", "created_at", "settled_at",
+        )
+        .first()
+    )  # fmt: skip
+    if payment is None:
+        raise Http404("No such payment.")
+    facts = _facts(payment)
+    if request.accepts("application/json") and not _prefers_html(request):
+        return json_response(facts, status=200)
+    return render(request, TEMPLATE, {"payment": payment, "facts": facts})
+
+
+def _prefers_html(request: HttpRequest) -> bool:
+    preferred = request.get_preferred_type(["application/json", "text/html"])
+    return preferred == "text/html"
+
+
+def _facts(payment: Payment) -> dict[str, Any]:
+    return {
+        "payment": payment.public_id,
+        "state": payment.state,
+        "paid": payment.is_paid,
+        "delivered": payment.delivered_at is not None,
+        "retry": _advice(payment),
+        "network": payment.network,
+        "asset": payment.asset,
+        "amount": str(payment.amount),
+        "transaction": payment.transaction or None,
+        "error": payment.failure_code or None,
+    }
+
+
+def _advice(payment: Payment) -> str:
+    """What the payer should do next, as one word."""
+    state = Payment.State
+    if payment.is_paid:
+        return "done" if payment.delivered_at else "same_payment"
+    if payment.state in (state.CLAIMED, state.VERIFIED, state.SETTLING, state.REVERSED):
+        return "wait"
+    if payment.state == state.RELEASED:
+        return "same_payment"
+    return "new_payment"

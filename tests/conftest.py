@@ -1,0 +1,53 @@
+"""Fixtures of the whole suite, and the rule for lanes whose service is missing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.facilitators.instant import InstantFacilitator
+from tests.shop.runs import runs
+from x402_django.pricing.cache import forget_rules
+from x402_django.testing.payer import Payer, PayingClient
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the slow tests too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow"):
+        return
+    skip = pytest.mark.skip(reason="slow: run with --slow (CI does)")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)
+
+
+def missing_service(name: str, how: str) -> None:
+    """Skip a test whose service is absent; in CI its absence is an error."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{name} is missing on the CI machine: {how}")
+    pytest.skip(f"{name} is not here: {how}")
+
+
+@pytest.fixture(autouse=True)
+def _clean_slate() -> Iterator[None]:
+    InstantFacilitator.reset()
+    runs.clear()
+    forget_rules()
+    yield
+    forget_rules()
+
+
+@pytest.fixture
+def payer() -> Payer:
+    return Payer()
+
+
+@pytest.fixture
+def buyer(payer: Payer) -> PayingClient:
+    """Django's test client that pays; exceptions of views become 500 as on a live site."""
+    return PayingClient(payer=payer, raise_request_exception=False)

@@ -1,0 +1,157 @@
+"""A payer for tests: signs x402 payments with a throw-away key, and Django's test client that pays.
+
+The signing here is done by eth-account from the wire's own fields, independently of the code
+that verifies it. For tests of a real client, use the official SDK's.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from django.http import HttpResponse
+from django.test import Client
+
+from x402_django.constants import (
+    PAYMENT_REQUIRED_HEADER,
+    PAYMENT_RESPONSE_HEADER,
+    PAYMENT_SIGNATURE_HEADER,
+    V1_PAYMENT_HEADER,
+)
+from x402_django.protocol.networks import network_of_v1, parse_chain_id
+
+_AUTHORIZATION_FIELDS = [
+    {"name": "from", "type": "address"},
+    {"name": "to", "type": "address"},
+    {"name": "value", "type": "uint256"},
+    {"name": "validAfter", "type": "uint256"},
+    {"name": "validBefore", "type": "uint256"},
+    {"name": "nonce", "type": "bytes32"},
+]
+
+
+def encode(document: Mapping[str, Any]) -> str:
+    """A header value: base64 of compact JSON."""
+    return base64.b64encode(json.dumps(document, separators=(",", ":")).encode()).decode()
+
+
+def decode(value: str) -> dict[str, Any]:
+    """The JSON object in a header value."""
+    document: dict[str, Any] = json.loads(base64.b64decode(value, validate=True))
+    return document
+
+
+class Payer:
+    """Somebody with a key.
+
+    Args:
+        account: an ``eth_account`` LocalAccount; a new random one by default.
+        address: whose money it signs for, where that is a contract wallet the account owns.
+    """
+
+    def __init__(self, account: Any = None, *, address: str | None = None) -> None:
+        from eth_account import Account
+
+        self.account = account if account is not None else Account.create()
+        self.address: str = address or self.account.address
+
+    def authorization(self, offer: Mapping[str, Any], **overrides: Any) -> dict[str, Any]:
+        """The wire's ``authorization`` for an entry of ``accepts`` (v1 or v2)."""
+        now = int(time.time())
+        return {
+            "from": self.address,
+            "to": offer["payTo"],
+            "value": str(offer.get("amount", offer.get("maxAmountRequired"))),
+            "validAfter": str(now - 60),
+            "validBefore": str(now + int(offer["maxTimeoutSeconds"])),
+            "nonce": "0x" + secrets.token_hex(32),
+            **overrides,
+        }
+
+    def sign(self, offer: Mapping[str, Any], authorization: Mapping[str, Any]) -> str:
+        """EIP-712 signature of ``authorization`` in the domain of the offer's token (EIP-3009)."""
+        network = offer["network"]
+        caip2 = network if ":" in network else network_of_v1(network)
+        message = {
+            **authorization,
+            "value": int(authorization["value"]),
+            "validAfter": int(authorization["validAfter"]),
+            "validBefore": int(authorization["validBefore"]),
+            "nonce": bytes.fromhex(authorization["nonce"][2:]),
+        }
+        signed = self.account.sign_typed_data(
+            domain_data={
+                "name": offer["extra"]["name"],
+                "version": offer["extra"]["version"],
+                "chainId": parse_chain_id(str(caip2)),
+                "verifyingContract": offer["asset"],
+            },
+            message_types={"TransferWithAuthorization": _AUTHORIZATION_FIELDS},
+            message_data=message,
+        )
+        return "0x" + bytes(signed.signature).hex()
+
+    def payload(self, offer: Mapping[str, Any], **overrides: Any) -> dict[str, Any]:
+        """A v2 ``PaymentPayload`` for one offer; ``overrides`` change the authorization."""
+        authorization = self.authorization(offer, **overrides)
+        return {
+            "x402Version": 2,
+            "payload": {
+                "signature": self.sign(offer, authorization),
+                "authorization": authorization,
+            },
+            "accepted": dict(offer),
+        }
+
+    def payload_v1(self, offer: Mapping[str, Any], **overrides: Any) -> dict[str, Any]:
+        """A v1 ``PaymentPayload`` for one entry of the v1 body's ``accepts``."""
+        payload = self.payload(offer, **overrides)["payload"]
+        return {
+            "x402Version": 1,
+            "scheme": offer["scheme"],
+            "network": offer["network"],
+            "payload": payload,
+        }
+
+    def headers_for(
+        self, challenge: HttpResponse, *, version: int = 2, **overrides: Any
+    ) -> dict[str, str]:
+        """The request headers that answer a 402; ``overrides`` change the authorization."""
+        if version == 1:
+            offer = json.loads(challenge.content)["accepts"][0]
+            return {V1_PAYMENT_HEADER: encode(self.payload_v1(offer, **overrides))}
+        offer = decode(challenge[PAYMENT_REQUIRED_HEADER])["accepts"][0]
+        return {PAYMENT_SIGNATURE_HEADER: encode(self.payload(offer, **overrides))}
+
+
+class PayingClient(Client):
+    """Django's test client with a wallet: a 402 is paid and the request sent again.
+
+    ``last_headers`` are the payment headers it sent last, for replaying them.
+    """
+
+    def __init__(self, *args: Any, payer: Payer | None = None, version: int = 2, **kw: Any) -> None:
+        super().__init__(*args, **kw)
+        self.payer = payer or Payer()
+        self.x402_version = version
+        self.last_headers: dict[str, str] = {}
+
+    def pay(self, method: str, path: str, **kwargs: Any) -> HttpResponse:
+        """Request ``path``, pay if asked to, and return the final answer."""
+        send = getattr(self, method.lower())
+        challenge: HttpResponse = send(path, **kwargs)
+        if challenge.status_code != 402:
+            return challenge
+        self.last_headers = self.payer.headers_for(challenge, version=self.x402_version)
+        headers = {**kwargs.pop("headers", {}), **self.last_headers}
+        response: HttpResponse = send(path, headers=headers, **kwargs)
+        return response
+
+
+def settlement_of(response: HttpResponse) -> dict[str, Any]:
+    """The decoded ``PAYMENT-RESPONSE`` of an answer. Raises KeyError if it has none."""
+    return decode(response[PAYMENT_RESPONSE_HEADER])

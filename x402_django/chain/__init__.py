@@ -1,0 +1,1 @@
+"""Talking to networks: RPC, tokens, logs, wallets, and the embedded development chain."""

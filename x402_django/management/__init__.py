@@ -1,0 +1,1 @@
+"""Commands of ``manage.py``, all named ``x402_*``."""

@@ -10,7 +10,10 @@ import hashlib
 import threading
 from collections import Counter
 
+from x402_django.constants import Code
+from x402_django.exceptions import PaymentRefused
 from x402_django.facilitators.base import BaseFacilitator
+from x402_django.protocol.signatures import check_eoa_signature
 from x402_django.protocol.types import Settlement, SignedPayment
 
 
@@ -36,6 +39,8 @@ class InstantFacilitator(BaseFacilitator):
 
     def verify(self, signed: SignedPayment) -> None:
         self._next("verify")
+        if not check_eoa_signature(signed):
+            raise PaymentRefused("Forged.", code=Code.INVALID_SIGNATURE)
 
     def settle(self, signed: SignedPayment, payment: object) -> Settlement:
         self._next("settle")

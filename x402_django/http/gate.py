@@ -17,6 +17,7 @@ from x402_django import clock
 from x402_django.conf import x402
 from x402_django.constants import FLOW_UPFRONT, Code
 from x402_django.exceptions import (
+    ConfigurationError,
     InvalidTransition,
     MalformedPayment,
     PaymentRefused,
@@ -27,6 +28,7 @@ from x402_django.exceptions import (
 )
 from x402_django.http import responses
 from x402_django.http.resource import request_facts
+from x402_django.payments.authenticity import refuse_forgery
 from x402_django.payments.claims import Claim, Entitlement, claim, claim_known, entitlement_of
 from x402_django.payments.delivery import (
     delivered_fields,
@@ -72,6 +74,9 @@ def open_gate(request: HttpRequest, state: GateState, quote: Quote) -> HttpRespo
         return responses.error_response(413, too_large)
     except ServiceUnavailable as trouble:
         return responses.error_response(503, trouble)
+    except ConfigurationError as error:
+        logger.error("Payments are set up wrongly: %s", error)  # for the operator, not the payer
+        return responses.error_response(503, ServiceUnavailable())
     except InvalidTransition:
         return responses.in_progress(None)
     except DatabaseError:
@@ -93,6 +98,7 @@ def _admit(
         if known is None:
             raise
         return _admit_claim(request, state, quote, known, None)
+    refuse_forgery(signed)
     return _admit_claim(request, state, quote, claim(signed, quote, facts), signed)
 
 

@@ -2,6 +2,7 @@
 
 =================  ==================================================================
 ``machine``        the transitions that exist, and the only function that makes them
+``authenticity``   is it the payer's own signature
 ``claims``         who owns an authorization that a client presents
 ``settlement``     verify and settle one payment
 ``recording``      what settlement writes down: arrived, unknown, let go

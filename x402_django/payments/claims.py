@@ -19,12 +19,11 @@ from x402_django import clock
 from x402_django.conf import x402
 from x402_django.constants import Code
 from x402_django.exceptions import InvalidTransition, PaymentRefused
-from x402_django.facilitators.base import get_facilitator
 from x402_django.models import Payment, PaymentEvent
 from x402_django.models.querysets import identity
+from x402_django.payments.authenticity import authenticate
 from x402_django.payments.machine import Step, advance, take_over
 from x402_django.pricing import Quote
-from x402_django.protocol.signatures import check_eoa_signature
 from x402_django.protocol.types import PresentedPayment, SignedPayment
 
 State = Payment.State
@@ -79,27 +78,17 @@ def claim(signed: SignedPayment, quote: Quote, facts: RequestFacts) -> Claim:
             return Claim(Entitlement.VERIFY, payment)
     existing = Payment.objects.defer("response_body").filter(**identity(payment)).first()
     if existing is None:
-        _authenticate(signed)
+        authenticate(signed)
         return _serve_from_earlier(payment)
     if existing.state in (State.RELEASED, State.REJECTED):
         return _claim_again(existing, payment, signed)
-    _authenticate(signed, existing)
+    authenticate(signed, existing)
     if existing.request_fingerprint != payment.request_fingerprint:
         raise PaymentRefused(
             "This payment was used for another request. Pay this one separately.",
             code=Code.ALREADY_USED,
         )
     return entitlement_of(existing)
-
-
-def _authenticate(signed: SignedPayment, existing: Payment | None = None) -> None:
-    """Make sure that the payer made ``signed``: by its signature, or its verified twin."""
-    if check_eoa_signature(signed):
-        return
-    if existing is not None and existing.payload == signed.payload_dict():
-        return  # verified when it was first presented, or still being verified
-    # Perhaps a contract wallet: only the facilitator can ask it (EIP-1271). No money moves.
-    get_facilitator(signed.offer.facilitator).verify(signed)
 
 
 def claim_known(presented: PresentedPayment, facts: RequestFacts) -> Claim | None:
@@ -214,7 +203,7 @@ def _claim_again(existing: Payment, presented: Payment, signed: SignedPayment) -
         presented.payer, presented.request_fingerprint, settling_before=_dead_since()
     ).first()
     if earlier is not None:
-        _authenticate(signed)
+        authenticate(signed)
         return entitlement_of(earlier)
     fields: dict[str, Any] = {name: getattr(presented, name) for name in _TERMS}
     try:

@@ -164,7 +164,7 @@ def _prove(
     from x402_django.chain import evidence  # loads web3: not before it is needed
 
     network = x402.network(payment.network)
-    while True:
+    while network.has_rpc:
         try:
             found = evidence.find_settlement(signed, transaction=settlement.transaction)
         except RpcUnavailable:

@@ -21,8 +21,10 @@ from x402_django.exceptions import (
     SettlementFailed,
     SettlementUnknown,
 )
+from x402_django.facilitators.base import get_facilitator
 from x402_django.models import Payment
 from x402_django.payments.machine import Step, advance, annotate
+from x402_django.payments.recording import mark_settled
 from x402_django.payments.resolution import resolve
 from x402_django.protocol.types import SignedPayment
 
@@ -51,10 +53,11 @@ class Report:
 def confirm_pending_payments(*, limit: int = 500) -> Report:
     """Resolve unknown outcomes, then bring settled payments to their confirmations.
 
-    ``limit`` bounds each of the two passes, oldest first, so that one run stays short.
+    ``limit`` bounds each pass, oldest first, so that one run stays short.
     """
     report = Report()
     _resolve_unknown(report, limit)
+    _recheck_failed(report, limit)
     _confirm_settled(report, limit)
     return report
 
@@ -85,11 +88,43 @@ def _resolve_unknown(report: Report, limit: int) -> None:
             report.settled += 1
 
 
+def _recheck_failed(report: Report, limit: int) -> None:
+    """Watch payments that a facilitator called failed, for as long as it could still settle them.
+
+    It holds a signed authorization. Should it use it after all, the payer is owed.
+    """
+    from x402_django.chain import evidence  # loads web3, which web processes may never need
+
+    aliases = [alias for alias in x402.facilitators if not get_facilitator(alias).trusted]
+    failed = Payment.objects.filter(
+        state=State.FAILED,
+        facilitator__in=aliases,
+        network__in=_readable_networks(),
+        created_at__gte=clock.now() - timedelta(days=1),
+        valid_before__gt=max(clock.timestamp() - 300, 0),
+    ).order_by("created_at")
+    for payment in failed.defer("response_body")[:limit]:
+        try:
+            found = evidence.find_settlement(
+                SignedPayment.from_row(payment), since=payment.created_at
+            )
+            if found is not None:
+                mark_settled(payment, found.as_settlement(), {}, actor=ACTOR)
+                report.settled += 1
+        except ServiceUnavailable:
+            report.out_of_reach += 1
+        except (SettlementUnknown, InvalidTransition):
+            report.still_unknown += 1
+
+
+def _readable_networks() -> list[str]:
+    return [name for name, network in x402.networks.items() if network.has_rpc]
+
+
 def _confirm_settled(report: Report, limit: int) -> None:
-    confirmable = [name for name, network in x402.networks.items() if network.has_rpc]
     looked_at = clock.now() - timedelta(seconds=x402.confirmation_interval / 2)
     settled = Payment.objects.filter(
-        state=State.SETTLED, network__in=confirmable, state_changed_at__lt=looked_at
+        state=State.SETTLED, network__in=_readable_networks(), state_changed_at__lt=looked_at
     ).order_by("state_changed_at")
     for payment in settled.defer("response_body")[:limit]:
         try:

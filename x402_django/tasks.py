@@ -48,9 +48,9 @@ def beat_schedule() -> dict[str, dict[str, Any]]:
     }
 
 
-def _register(app: Celery, **kwargs: object) -> None:
+def _register(sender: Celery, **kwargs: object) -> None:
     for name, entry in beat_schedule().items():
-        app.conf.beat_schedule.setdefault(name, entry)
+        sender.conf.beat_schedule.setdefault(name, entry)
 
 
 # Whichever comes first: the app is finalised after this module is found, or was before.

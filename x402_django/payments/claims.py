@@ -8,12 +8,13 @@ says what the request is entitled to.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
-from django.db import router, transaction
+from django.db import IntegrityError, router, transaction
 
 from x402_django import clock
 from x402_django.conf import x402
@@ -25,6 +26,8 @@ from x402_django.payments.authenticity import authenticate
 from x402_django.payments.machine import Step, advance, take_over
 from x402_django.pricing import Quote
 from x402_django.protocol.types import PresentedPayment, SignedPayment
+
+logger = logging.getLogger("x402_django.payments")
 
 State = Payment.State
 
@@ -177,24 +180,29 @@ def _serve_from_earlier(payment: Payment) -> Claim:
     )
     if earlier is None:  # paid or delivered since we looked: the new payment may go ahead
         raise InvalidTransition("The earlier payment for this request has just been completed.")
-    payment.superseded_by = earlier
-    with transaction.atomic(using=router.db_for_write(Payment), durable=True):
-        payment.state = State.RELEASED
-        payment.save(force_insert=True)
-        PaymentEvent.objects.bulk_create(
-            [
-                PaymentEvent(
-                    payment=payment,
-                    at=payment.created_at,
-                    from_state=State.CLAIMED,
-                    to_state=State.RELEASED,
-                    code="served_from_earlier",
-                    reason=f"An earlier payment {earlier.public_id} covers this request.",
-                    actor="request",
-                )
-            ]
-        )
+    _record_as_served(payment, earlier)
     return entitlement_of(earlier)
+
+
+def _record_as_served(payment: Payment, earlier: Payment) -> None:
+    payment.superseded_by = earlier
+    payment.state = State.RELEASED
+    event = PaymentEvent(
+        payment=payment,
+        at=payment.created_at,
+        from_state=State.CLAIMED,
+        to_state=State.RELEASED,
+        code="served_from_earlier",
+        reason=f"An earlier payment {earlier.public_id} covers this request.",
+        actor="request",
+    )
+    try:
+        with transaction.atomic(using=router.db_for_write(Payment), durable=True):
+            payment.save(force_insert=True)
+            PaymentEvent.objects.bulk_create([event])
+    except IntegrityError:
+        # A copy of this very payment came at the same time; it has recorded the same.
+        logger.info("Payment by %s was presented twice at once.", payment.payer)
 
 
 def _claim_again(existing: Payment, presented: Payment, signed: SignedPayment) -> Claim:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from decimal import Decimal
 
+from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.views import View
 
@@ -27,6 +28,7 @@ def weather(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"weather": "sunny", "payer": payment.payer, "run": runs["weather"]})
 
 
+@transaction.non_atomic_requests  # Django runs no async view in a transaction
 @payment_required("$0.01")
 async def async_weather(request: HttpRequest) -> HttpResponse:
     runs["async_weather"] += 1

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from django.core.exceptions import RequestDataTooBig
 from django.db import DatabaseError
+from django.http import RawPostDataException
 
 from x402_django import clock
 from x402_django.conf import x402
@@ -32,6 +33,7 @@ from x402_django.payments.authenticity import refuse_forgery
 from x402_django.payments.claims import Claim, Entitlement, claim, claim_known, entitlement_of
 from x402_django.payments.delivery import (
     delivered_fields,
+    discard,
     replay,
     return_debt,
     storable,
@@ -69,7 +71,8 @@ def open_gate(request: HttpRequest, state: GateState, quote: Quote) -> HttpRespo
     except PaymentRefused as refusal:
         state.refusal = refusal
         return responses.payment_required(request, quote, refusal)
-    except RequestDataTooBig:
+    except (RequestDataTooBig, RawPostDataException):
+        # The latter: a form too large to be kept, which was read as a stream.
         too_large = X402Error("The body of a paid request is too large.", code=Code.BODY_TOO_LARGE)
         return responses.error_response(413, too_large)
     except ServiceUnavailable as trouble:
@@ -156,12 +159,12 @@ def close_gate(
         else:
             _settle_response(state, response)
     except (SettlementFailed, SettlementUnknown, ServiceUnavailable, InvalidTransition) as error:
-        response.close()
+        discard(response)
         return _unsettled(request, state, error)
     except DatabaseError:
         # Whether the money moved cannot be written down, so it must be taken to have moved.
         logger.exception("The ledger is out of reach after the view of a paid request.")
-        response.close()
+        discard(response)
         return responses.error_response(503, SettlementUnknown(), payment=payment)
     if not storable(response):
         watch_delivery(payment, response)

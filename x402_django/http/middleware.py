@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
-from django.http import HttpResponse
+from django.core.exceptions import RequestDataTooBig
+from django.http import HttpResponse, RawPostDataException, UnreadablePostError
 from django.http.response import HttpResponseBase
 
 from x402_django.constants import PAYMENT_HEADERS
@@ -23,6 +25,7 @@ from x402_django.exceptions import PaymentRequired, ServiceUnavailable
 from x402_django.http import responses
 from x402_django.http.gate import abandon, close_gate, open_gate
 from x402_django.http.state import ATTRIBUTE, GateState
+from x402_django.payments.delivery import discard
 from x402_django.pricing import PaidViewOptions, Quote, quote_request
 from x402_django.pricing.cache import fresh_rules
 
@@ -33,8 +36,10 @@ logger = logging.getLogger("x402_django.http")
 
 #: Where decorators and mixins leave a view's options.
 OPTIONS_ATTRIBUTE = "x402_paid"
-#: On a DRF permission class: the view asks for payment itself, if its permissions say so.
+#: On a DRF permission or view class: the view asks for payment itself, if its permissions say so.
 ASKS_ATTRIBUTE = "x402_asks"
+#: What DRF's authentication writes on Django's request.
+_IDENTITY = ("user", "auth")
 
 GetResponse = Callable[["HttpRequest"], HttpResponseBase]
 AsyncGetResponse = Callable[["HttpRequest"], Awaitable[HttpResponseBase]]
@@ -133,10 +138,26 @@ def quote_exception(request: HttpRequest, exception: PaymentRequired) -> Quote:
 
 
 def _attach(request: HttpRequest) -> GateState:
-    state = GateState()
+    attributes = vars(request)
+    state = GateState(
+        identity={name: attributes[name] for name in _IDENTITY if name in attributes}
+    )
     setattr(request, ATTRIBUTE, state)
     request.payment = None  # type: ignore[attr-defined]
+    if _carries_payment(request):
+        # A claim is bound to the body's digest: keep it before a form parser drains the stream.
+        # What is wrong with it is found, and answered, when the claim is made.
+        with suppress(RequestDataTooBig, RawPostDataException, UnreadablePostError):
+            _ = request.body
     return state
+
+
+def _restore_identity(request: HttpRequest, state: GateState) -> None:
+    """Undo what the first run made of the request's user: it must not vouch for the second."""
+    attributes = vars(request)
+    for name in _IDENTITY:
+        attributes.pop(name, None)
+    attributes.update(state.identity)
 
 
 def _url_name(request: HttpRequest) -> str | None:
@@ -187,7 +208,12 @@ def _options_response() -> HttpResponseBase:
 @lru_cache(maxsize=4096)
 def _asks_itself(view: Callable[..., Any]) -> bool:
     """Whether a DRF view's permissions contain one that asks for payment (``HasPaid``)."""
-    permissions = getattr(getattr(view, "cls", None), "permission_classes", ())
+    view_class = getattr(view, "cls", None)
+    if getattr(view_class, ASKS_ATTRIBUTE, False):
+        return True
+    permissions: Any = getattr(view, "initkwargs", {}).get("permission_classes")
+    if permissions is None:
+        permissions = getattr(view_class, "permission_classes", ())
     return any(_mentions_asking(permission) for permission in permissions)
 
 
@@ -219,11 +245,12 @@ def _take_payment(
 ) -> HttpResponseBase | None:
     """Accept the payment for what the view asked. None: run the view again."""
     quote, state.asked = state.asked, None
-    response.close()
+    discard(response)
     if quote is None:
         return response
     answer = open_gate(request, state, quote)
     state.answered = answer is not None
+    _restore_identity(request, state)
     return answer
 
 
@@ -237,7 +264,7 @@ def _finish(request: HttpRequest, state: GateState, response: HttpResponseBase) 
             request.path,
         )
         abandon(state)
-        response.close()
+        discard(response)
         return responses.payment_required(request, state.asked)
     if state.answered:
         return response

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
 
 from x402_django.constants import FLOW_UPFRONT
 from x402_django.exceptions import ConfigurationError
@@ -34,6 +34,8 @@ class GateState:
     refusal: PaymentRefused | None = None
     #: The response is final: a challenge, an error or a replay that the gate made itself.
     answered: bool = False
+    #: Who the request was from, as the middleware outside said, before the view's first run.
+    identity: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_open(self) -> bool:

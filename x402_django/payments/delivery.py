@@ -110,6 +110,20 @@ def _mark_delivered(payment: Payment) -> None:
         close_old_connections()
 
 
+def discard(response: HttpResponseBase) -> None:
+    """Let go of a response that will not be sent.
+
+    ``response.close()`` would tell Django that the *request* is over, which closes its database
+    connections; only what the response holds open is to be closed.
+    """
+    for closer in response._resource_closers:  # type: ignore[attr-defined]
+        try:
+            closer()
+        except Exception:
+            logger.exception("A discarded response could not be closed.")
+    response._resource_closers.clear()  # type: ignore[attr-defined]
+
+
 def return_debt(payment: Payment) -> None:
     """The view failed after the money moved: the next presentation may run it at once."""
     annotate(payment, delivery_started_at=None)

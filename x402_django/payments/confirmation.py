@@ -22,7 +22,7 @@ from x402_django.exceptions import (
     SettlementUnknown,
 )
 from x402_django.facilitators.base import get_facilitator
-from x402_django.models import Payment
+from x402_django.models import ChainTransaction, Payment
 from x402_django.payments.machine import Step, advance, annotate
 from x402_django.payments.recording import mark_settled
 from x402_django.payments.resolution import resolve
@@ -56,10 +56,20 @@ def confirm_pending_payments(*, limit: int = 500) -> Report:
     ``limit`` bounds each pass, oldest first, so that one run stays short.
     """
     report = Report()
+    _resume_outbox()
     _resolve_unknown(report, limit)
     _recheck_failed(report, limit)
     _confirm_settled(report, limit)
     return report
+
+
+def _resume_outbox() -> None:
+    """Send again what a dead process had stored, and follow what is on its way."""
+    if not ChainTransaction.objects.filter(status__in=("signed", "sent")).exists():
+        return
+    from x402_django.chain import outbox  # loads web3, which web processes may never need
+
+    outbox.resume(older_than=timedelta(seconds=x402.confirmation_interval / 2))
 
 
 def _resolve_unknown(report: Report, limit: int) -> None:

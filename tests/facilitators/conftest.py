@@ -1,0 +1,3 @@
+from tests.chain.fixtures import chain
+
+__all__ = ["chain"]

@@ -1,0 +1,154 @@
+"""One stored transaction and the nodes: handing it over, and finding out what became of it."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import re
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from django.db import router
+from django.db.models import F
+from web3.exceptions import Web3RPCError
+
+from x402_django import clock
+from x402_django.chain.evidence import read_receipt
+from x402_django.chain.rpc import error_of, get_web3, rpc_errors
+from x402_django.conf import x402
+from x402_django.exceptions import RpcUnavailable
+from x402_django.models import ChainTransaction
+
+logger = logging.getLogger("x402_django.chain")
+
+Status = ChainTransaction.Status
+
+_KNOWN: Final = re.compile(r"already known|known transaction|already imported|already exists", re.I)
+_NONCE_TAKEN: Final = re.compile(r"nonce too low|nonce is too low|replacement transaction", re.I)
+#: Refusals after which the node surely does not keep the transaction.
+_REFUSED: Final = re.compile(
+    r"insufficient funds|intrinsic gas|underpriced|fee per gas|fee cap|max fee|"
+    r"exceeds block gas|gas limit|invalid sender|chain ?id|tx fee|too large|txpool is full",
+    re.I,
+)
+#: How often the receipt is looked for before "nonce too low" means another transaction: the
+#: nodes behind one address are not all equally far.
+_PATIENCE: Final = 3
+
+
+class Verdict(enum.Enum):
+    """What came of handing a transaction to the nodes."""
+
+    #: A node has it, or it is mined.
+    SENT = "sent"
+    #: Nobody answered, or not clearly: it may have been taken.
+    UNKNOWN = "unknown"
+    #: The node does not keep it.
+    REFUSED = "refused"
+    #: Another transaction has its nonce.
+    SUPERSEDED = "superseded"
+
+
+def broadcast(row: ChainTransaction) -> Verdict:
+    """Hand a stored transaction to the nodes and note on the row how that went."""
+    try:
+        error = hand_over(row)
+    except RpcUnavailable as trouble:
+        _note(row, str(trouble))
+        return Verdict.UNKNOWN
+    if error is None or _KNOWN.search(error):
+        _note(row, "", status=Status.SENT)
+        return Verdict.SENT
+    logger.warning("Transaction %s was not taken: %s", row.hash, error[:200])
+    if _NONCE_TAKEN.search(error):
+        return _nonce_taken(row)
+    _note(row, error)
+    return Verdict.REFUSED if _REFUSED.search(error) else Verdict.UNKNOWN
+
+
+def hand_over(row: ChainTransaction) -> str | None:
+    """Send the bytes. None if a node took them, else the node's words. Raises RpcUnavailable."""
+    w3 = get_web3(row.network)
+    with rpc_errors(row.network):
+        try:
+            w3.eth.send_raw_transaction(bytes(row.raw))
+        except Web3RPCError as error:
+            return error_of(error)[1] or "no reason given"
+    return None
+
+
+def look(row: ChainTransaction) -> Mapping[str, Any] | None:
+    """The receipt, if there is one by now; the row then says what it says.
+
+    A mined row without a receipt has lost its block to a reorg and counts as sent again.
+    Raises RpcUnavailable.
+    """
+    w3 = get_web3(row.network)
+    with rpc_errors(row.network):
+        receipt = read_receipt(w3, row.hash)
+    if receipt is not None:
+        _record(row, receipt)
+    elif row.status == Status.MINED:
+        _update(
+            row,
+            (Status.MINED,),
+            status=Status.SENT,
+            mined_at=None,
+            block_number=None,
+            block_hash="",
+        )
+    return receipt
+
+
+def _nonce_taken(row: ChainTransaction) -> Verdict:
+    """It may be our own transaction that took the nonce, sent by somebody before us."""
+    for attempt in range(_PATIENCE):
+        if attempt:
+            time.sleep(x402.network(row.network).poll_interval)
+        try:
+            if look(row) is not None:
+                return Verdict.SENT
+        except RpcUnavailable:
+            return Verdict.UNKNOWN
+    return Verdict.SUPERSEDED
+
+
+def _record(row: ChainTransaction, receipt: Mapping[str, Any]) -> None:
+    block_hash = "0x" + bytes(receipt["blockHash"]).hex()
+    if row.status in (Status.MINED, Status.REVERTED) and row.block_hash == block_hash:
+        return
+    _update(
+        row,
+        (Status.SIGNED, Status.SENT, Status.MINED, Status.REVERTED),
+        status=Status.MINED if receipt["status"] == 1 else Status.REVERTED,
+        mined_at=clock.now(),
+        block_number=receipt["blockNumber"],
+        block_hash=block_hash,
+        gas_used=receipt["gasUsed"],
+        effective_gas_price=receipt.get("effectiveGasPrice", row.max_fee_per_gas),
+        last_error="",
+    )
+
+
+def _note(row: ChainTransaction, error: str, **values: Any) -> None:
+    sends = row.sends + 1
+    _update(
+        row,
+        (Status.SIGNED, Status.SENT),
+        last_error=error[:200],
+        sent_at=clock.now(),
+        sends=F("sends") + 1,
+        **values,
+    )
+    row.sends = sends
+
+
+def _update(row: ChainTransaction, expected: tuple[str, ...], **values: Any) -> None:
+    """Change the row in one statement, if its status is still one of ``expected``."""
+    rows = ChainTransaction.objects.using(router.db_for_write(ChainTransaction))
+    if not rows.filter(pk=row.pk, status__in=expected).update(**values):
+        row.refresh_from_db()
+        return
+    for name, value in values.items():
+        setattr(row, name, value)

@@ -1,0 +1,197 @@
+"""What a facilitator is, and the registry of the configured ones.
+
+To write your own, subclass and name it in the settings::
+
+    # shop/facilitators.py
+    class AuditedFacilitator(RemoteFacilitator):
+        \"\"\"Refuses payers of a block list, then does as the remote one does.\"\"\"
+
+        def verify(self, signed):
+            if BlockedPayer.objects.filter(address=signed.payer).exists():
+                raise PaymentRefused("This payer is not served.", code="payer_blocked")
+            super().verify(signed)
+
+    X402 = {
+        "FACILITATORS": {
+            "default": {
+                "BACKEND": "shop.facilitators.AuditedFacilitator",
+                "OPTIONS": {"URL": "https://facilitator.example"},
+            },
+        },
+    }
+
+One instance serves all threads of a process, so keep no state of a payment on ``self``. What you
+raise decides what happens to money: read ``settle`` below twice.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from x402_django.conf import x402
+from x402_django.constants import Code
+from x402_django.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from django.core.checks import CheckMessage
+
+    from x402_django.models import Payment
+    from x402_django.protocol.types import Settlement, SignedPayment
+
+#: ``(scheme, network)``, e.g. ``("exact", "eip155:8453")``.
+Kind = tuple[str, str]
+
+_TOKEN: Final = re.compile(r"[a-z0-9_]{1,100}")
+
+#: Reasons of other implementations that the specification has a code for.
+_SPECIFIED: Final = {
+    "invalid_exact_evm_insufficient_balance": Code.INSUFFICIENT_FUNDS,
+    "invalid_exact_evm_network_mismatch": Code.INVALID_NETWORK,
+    "network_mismatch": Code.INVALID_NETWORK,
+}
+
+
+class BaseFacilitator:
+    """Verifies that a payment would succeed, and makes it succeed.
+
+    Args:
+        alias: its name in ``X402["FACILITATORS"]``.
+        options: its ``OPTIONS``.
+    """
+
+    #: Whether ``settle`` proves what it says. Where False and the site has an RPC endpoint, the
+    #: ledger looks at the chain before it releases anything.
+    trusted: bool = False
+    #: Whether settling spends gas from a wallet of this site.
+    spends_gas: ClassVar[bool] = False
+    #: Whether it works only on networks with ``RPC_URLS`` or a ``PROVIDER``.
+    needs_rpc: ClassVar[bool] = False
+    #: Names of the ``OPTIONS`` it knows; others are reported by ``check``.
+    option_names: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, alias: str, options: Mapping[str, Any]) -> None:
+        self.alias = alias
+        self.options = options
+
+    def verify(self, signed: SignedPayment) -> None:
+        """Return if the payment would settle now. Must not move money.
+
+        Raises:
+            PaymentRefused: it would not; ``code`` says why (answered 402).
+            FacilitatorUnavailable: no answer could be had (answered 503).
+        """
+        raise NotImplementedError
+
+    def settle(self, signed: SignedPayment, payment: Payment) -> Settlement:
+        """Move the money. Called outside any database transaction; ``payment`` is ``settling``.
+
+        May be called again for the same payment after an unknown outcome, so it must be safe to
+        repeat (an EIP-3009 authorization is: its nonce can be used once).
+
+        Raises:
+            SettlementFailed: definite. The payer was not charged and will not be by anything
+                that was sent.
+            SettlementUnknown: anything else that may have happened, above all silence. When in
+                doubt, raise this one.
+            FacilitatorUnavailable: provably nothing was sent.
+        """
+        raise NotImplementedError
+
+    def supported(self) -> frozenset[Kind]:
+        """The schemes and networks it can settle now. May ask over the network.
+
+        Raises:
+            FacilitatorUnavailable: no answer could be had.
+        """
+        raise NotImplementedError
+
+    def supports(self, network: str, scheme: str) -> bool:
+        """Whether it settles ``scheme`` on ``network`` (CAIP-2). Raises as ``supported``."""
+        return (scheme, network) in self.supported()
+
+    def check(self) -> list[CheckMessage]:
+        """Problems of its options, for ``manage.py check``. No network."""
+        from django.core.checks import Error
+
+        unknown = sorted(set(self.options) - self.option_names)
+        return [
+            Error(
+                f"X402['FACILITATORS'][{self.alias!r}]['OPTIONS'] has an unknown key {name!r}.",
+                hint=f"Known are: {', '.join(sorted(self.option_names)) or 'none'}.",
+                id="x402_django.E030",
+            )
+            for name in unknown
+        ]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.alias!r}>"
+
+
+def reason_code(reason: str | None, *, default: str) -> str:
+    """A facilitator's reason as a code of ours; ``default`` where it is no plain token.
+
+    Reasons come from outside and end in answers and in the ledger, so only short tokens of
+    lower-case letters, digits and underscores pass.
+    """
+    if reason is None or _TOKEN.fullmatch(reason) is None:
+        return default
+    return _SPECIFIED.get(reason, reason)
+
+
+_lock = threading.Lock()
+_instances: dict[tuple[int, str], BaseFacilitator] = {}
+
+
+def get_facilitator(alias: str) -> BaseFacilitator:
+    """The facilitator configured as ``alias``: one instance per process.
+
+    Raises ConfigurationError for an unknown alias or a backend that cannot be imported.
+    """
+    # Keyed by process: sockets opened before a fork must not be shared with the child.
+    key = (os.getpid(), alias)
+    instance = _instances.get(key)
+    if instance is None:
+        with _lock:
+            instance = _instances.get(key)
+            if instance is None:
+                instance = _instances[key] = build_facilitator(alias)
+    return instance
+
+
+def build_facilitator(alias: str) -> BaseFacilitator:
+    """A new instance for ``alias``, for checks. Raises as ``get_facilitator``."""
+    settings = x402.facilitators.get(alias)
+    if settings is None:
+        raise ConfigurationError(
+            f"X402['FACILITATORS'] has no entry for {alias!r}. Configured are: "
+            f"{', '.join(sorted(x402.facilitators)) or 'none'}."
+        )
+    try:
+        backend = import_string(settings.backend)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"X402['FACILITATORS'][{alias!r}]['BACKEND'] = {settings.backend!r} "
+            f"cannot be imported: {error}"
+        ) from error
+    if not (isinstance(backend, type) and issubclass(backend, BaseFacilitator)):
+        raise ConfigurationError(
+            f"X402['FACILITATORS'][{alias!r}]['BACKEND'] = {settings.backend!r} "
+            "is not a subclass of BaseFacilitator."
+        )
+    return backend(alias, settings.options)
+
+
+def _reset(*, setting: str, **kwargs: object) -> None:
+    if setting == "X402":
+        with _lock:
+            _instances.clear()
+
+
+setting_changed.connect(_reset, dispatch_uid="x402_django.facilitators.reset")

@@ -1,0 +1,34 @@
+"""The merchant's desk: prices and ways of being paid to edit, money to look at.
+
+===================  ======================================================================
+``payment_methods``  the form of a PaymentMethod, with known tokens by name
+``price_rules``      the form of a PriceRule, with the site's pages and a live preview
+``preview``          the 402 that a rule would produce, through the real pricing code
+``routes``           the site's named routes, to choose pages from
+``payments``         payments and their events: read-only
+``receipts``         receipts: read-only, made to be printed
+``chain``            settlement wallets and their transactions: read-only
+``filters``          filters whose choices need no query
+``search``           searches that an index answers
+``columns``          columns that payments and receipts share
+``read_only``        what "read-only by permission" means, once
+``change_list``      lists that stay fast over a million rows
+``display``          amounts, addresses and links as people read them
+===================  ======================================================================
+"""
+
+from x402_django.admin.chain import ChainTransactionAdmin, SettlementWalletAdmin
+from x402_django.admin.payment_methods import PaymentMethodAdmin
+from x402_django.admin.payments import PaymentAdmin, PaymentEventAdmin
+from x402_django.admin.price_rules import PriceRuleAdmin
+from x402_django.admin.receipts import ReceiptAdmin
+
+__all__ = [
+    "ChainTransactionAdmin",
+    "PaymentAdmin",
+    "PaymentEventAdmin",
+    "PaymentMethodAdmin",
+    "PriceRuleAdmin",
+    "ReceiptAdmin",
+    "SettlementWalletAdmin",
+]

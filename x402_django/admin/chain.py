@@ -1,0 +1,121 @@
+"""Settlement wallets and what they sent: to look at, never to edit."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from x402_django.admin import display
+from x402_django.admin.filters import NetworkFilter
+from x402_django.admin.read_only import LedgerAdmin
+from x402_django.admin.search import search_chain_transactions
+from x402_django.models import ChainTransaction, SettlementWallet
+from x402_django.pricing.money import format_amount
+from x402_django.protocol import networks
+
+_WEI_DECIMALS = 18
+_GWEI_DECIMALS = 9
+
+
+@admin.register(ChainTransaction)
+class ChainTransactionAdmin(LedgerAdmin):
+    """The outbox. ``raw``, the signed bytes, is not shown: whoever holds it can send it."""
+
+    list_display = (
+        "hash_short",
+        "status",
+        "wallet_short",
+        "nonce",
+        "fee_shown",
+        "created_at",
+        "mined_at",
+        "sends",
+        "last_error",
+        "network_short",
+    )
+    list_filter = ("status", NetworkFilter)
+    date_hierarchy = "created_at"
+    sortable_by = ("created_at",)
+    search_fields = ("hash",)
+    search_help_text = _("A transaction hash.")
+    search = staticmethod(search_chain_transactions)
+    deferred = ("raw",)
+    fields = (
+        "hash_link",
+        "status",
+        "network_shown",
+        "wallet_link",
+        "nonce",
+        "to_link",
+        "payment_link",
+        "created_at",
+        "sent_at",
+        "sends",
+        "last_error",
+        "mined_at",
+        "block_number",
+        "gas_limit",
+        "gas_used",
+        "maximum_fee_shown",
+        "fee_shown",
+    )
+
+    @admin.display(description=_("hash"))
+    def hash_short(self, row: ChainTransaction) -> SafeString | str:
+        return display.shorten(row.hash)
+
+    @admin.display(description=_("hash"))
+    def hash_link(self, row: ChainTransaction) -> SafeString | str:
+        return display.transaction_link(row.network, row.hash)
+
+    @admin.display(description=_("network"))
+    def network_short(self, row: ChainTransaction) -> str:
+        return networks.display_name(row.network)
+
+    @admin.display(description=_("network"))
+    def network_shown(self, row: ChainTransaction) -> str:
+        return display.network_label(row.network)
+
+    @admin.display(description=_("wallet"))
+    def wallet_short(self, row: ChainTransaction) -> SafeString | str:
+        return display.shorten(row.wallet)
+
+    @admin.display(description=_("wallet"))
+    def wallet_link(self, row: ChainTransaction) -> SafeString | str:
+        return display.address_link(row.network, row.wallet)
+
+    @admin.display(description=_("to"))
+    def to_link(self, row: ChainTransaction) -> SafeString | str:
+        return display.address_link(row.network, row.to)
+
+    @admin.display(description=_("payment"))
+    def payment_link(self, row: ChainTransaction) -> SafeString | str:
+        return display.payment_link(row.payment_id)
+
+    @admin.display(description=_("maximum fee per gas"))
+    def maximum_fee_shown(self, row: ChainTransaction) -> str:
+        return format_amount(row.max_fee_per_gas, _GWEI_DECIMALS, "gwei")
+
+    @admin.display(description=_("fee paid"))
+    def fee_shown(self, row: ChainTransaction) -> str:
+        """Gas used times its price, in the network's own coin (every EVM coin has 18 decimals)."""
+        if row.gas_used is None or row.effective_gas_price is None:
+            return display.EMPTY
+        return format_amount(row.gas_used * row.effective_gas_price, _WEI_DECIMALS)
+
+
+@admin.register(SettlementWallet)
+class SettlementWalletAdmin(LedgerAdmin):
+    """The site's own wallets and their next nonces."""
+
+    list_display = ("address", "network_shown", "next_nonce")
+    fields = ("address_link", "network_shown", "next_nonce")
+
+    @admin.display(description=_("address"))
+    def address_link(self, wallet: SettlementWallet) -> SafeString | str:
+        return display.address_link(wallet.network, wallet.address)
+
+    @admin.display(description=_("network"))
+    def network_shown(self, wallet: SettlementWallet) -> str:
+        return display.network_label(wallet.network)

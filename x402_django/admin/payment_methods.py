@@ -1,0 +1,84 @@
+"""Ways of being paid."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from x402_django.admin import display
+from x402_django.admin.payment_method_form import PaymentMethodForm
+from x402_django.conf import x402
+from x402_django.models import PaymentMethod
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+
+@admin.register(PaymentMethod)
+class PaymentMethodAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Edited by the merchant; payments keep what they were made with."""
+
+    form = PaymentMethodForm
+    list_display = (
+        "name",
+        "asset_symbol",
+        "network_shown",
+        "pay_to_short",
+        "facilitator",
+        "priority",
+        "active",
+        "configured",
+    )
+    list_filter = ("active",)
+    search_fields = ("name", "network", "asset_symbol", "pay_to")
+    fieldsets = (
+        (None, {"fields": ("name", "active", "priority")}),
+        (
+            _("Token"),
+            {
+                "fields": (
+                    "known_token",
+                    "network",
+                    "asset",
+                    "asset_symbol",
+                    "asset_name",
+                    "asset_version",
+                    "asset_decimals",
+                ),
+            },
+        ),
+        (_("Payee"), {"fields": ("pay_to", "facilitator", "scheme")}),
+    )
+
+    class Media:
+        css = {"all": ["x402_django/admin/admin.css"]}
+        js = ["x402_django/admin/payment_method.js"]
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        initial: dict[str, Any] = super().get_changeform_initial_data(request)
+        initial.setdefault("pay_to", x402.pay_to or "")
+        return initial
+
+    def get_fieldsets(self, request: HttpRequest, obj: PaymentMethod | None = None) -> Any:
+        """Without the chooser of tokens where somebody may only look."""
+        may_edit = self.has_change_permission(request, obj) if obj else True
+        return [
+            (title, {"fields": [f for f in options["fields"] if may_edit or f != "known_token"]})
+            for title, options in self.fieldsets
+        ]
+
+    @admin.display(description=_("network"), ordering="network")
+    def network_shown(self, method: PaymentMethod) -> str:
+        return display.network_label(method.network)
+
+    @admin.display(description=_("pay to"))
+    def pay_to_short(self, method: PaymentMethod) -> SafeString | str:
+        return display.shorten(method.pay_to)
+
+    @admin.display(description=_("in the settings"), boolean=True)
+    def configured(self, method: PaymentMethod) -> bool:
+        """Whether the settings still have the network and the facilitator."""
+        return method.network in x402.networks and method.facilitator in x402.facilitators

@@ -1,0 +1,98 @@
+"""The 402 that a price rule would produce, through the code that produces the real one."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.utils.translation import gettext as _
+
+from x402_django.admin.display import network_label
+from x402_django.admin.routes import example_path
+from x402_django.conf import x402
+from x402_django.models import PaymentMethod, PriceRule
+from x402_django.pricing.methods import method_template, settings_templates
+from x402_django.pricing.money import format_amount
+from x402_django.pricing.rules import compile_rule
+from x402_django.protocol.challenge import Challenge
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+    from x402_django.protocol.types import Offer
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a buyer would be told; ``problems`` instead, where the rule cannot be priced."""
+
+    problems: tuple[str, ...] = ()
+    resource_url: str = ""
+    ways_to_pay: tuple[str, ...] = ()
+    flow: str = ""
+    v2: str = ""
+    v1: str = ""
+    v1_has_offers: bool = False
+
+
+def preview_rule(
+    rule: PriceRule, methods: Sequence[PaymentMethod], request: HttpRequest
+) -> Preview:
+    """The challenge for ``rule``, saved or not.
+
+    Args:
+        rule: the row; nothing is written.
+        methods: the payment methods chosen for it; empty means every active one.
+        request: says under which host the site is, where ``BASE_URL`` does not.
+    """
+    active = [method for method in methods if method.active]
+    compiled = compile_rule(rule, active, () if methods else default_templates())
+    if compiled.error:
+        return Preview(problems=(compiled.error,))
+    challenge = Challenge(
+        resource_url=_example_url(rule, request),
+        description=compiled.description,
+        mime_type=compiled.mime_type,
+        offers=compiled.offers,
+    )
+    v1_body = challenge.v1_body()
+    return Preview(
+        resource_url=challenge.resource_url,
+        ways_to_pay=tuple(_in_words(offer) for offer in compiled.offers),
+        flow=_flow_in_words(rule),
+        v2=_pretty(json.loads(base64.b64decode(challenge.header_value()))),
+        v1=_pretty(v1_body),
+        v1_has_offers=bool(v1_body["accepts"]),
+    )
+
+
+def default_templates() -> tuple[Offer, ...]:
+    """The ways of being paid of a rule that names none; see ``pricing.rules.load_rules``."""
+    rows = PaymentMethod.objects.filter(active=True)
+    return tuple(method_template(method) for method in rows) or settings_templates()
+
+
+def _in_words(offer: Offer) -> str:
+    return _("%(amount)s on %(network)s to %(address)s") % {
+        "amount": format_amount(offer.amount, offer.decimals, offer.symbol),
+        "network": network_label(offer.network),
+        "address": offer.pay_to,
+    }
+
+
+def _flow_in_words(rule: PriceRule) -> str:
+    if rule.flow:
+        return str(rule.get_flow_display())
+    return _("Settled after the view for GET and HEAD, before it otherwise.")
+
+
+def _example_url(rule: PriceRule, request: HttpRequest) -> str:
+    path = example_path(rule.url_names or ())
+    return f"{x402.base_url or request.build_absolute_uri('/').rstrip('/')}{path}"
+
+
+def _pretty(document: Any) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False)

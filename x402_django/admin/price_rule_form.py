@@ -1,0 +1,144 @@
+"""The form of a PriceRule: pages to choose from, and prices that can really be paid."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from django import forms
+from django.contrib.admin.widgets import FilteredSelectMultiple
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from x402_django.admin.display import usd
+from x402_django.admin.preview import default_templates
+from x402_django.admin.routes import named_routes
+from x402_django.exceptions import ConfigurationError
+from x402_django.models import PaymentMethod, PriceRule
+from x402_django.pricing.methods import method_template
+from x402_django.pricing.money import parse_usd, to_atomic
+from x402_django.protocol.types import Offer
+
+#: HEAD costs what GET costs and OPTIONS is free, so neither is a choice.
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+#: Fields without which there is nothing to preview.
+PRICE_FIELDS = ("price_usd", "token_amount", "payment_methods", "__all__")
+
+
+class PriceRuleForm(forms.ModelForm):  # type: ignore[type-arg]
+    """See the module's docstring."""
+
+    url_names = forms.MultipleChoiceField(
+        label=_("Pages"),
+        required=False,
+        widget=FilteredSelectMultiple(_("pages"), is_stacked=False),
+        help_text=_("The site's own pages that this price applies to."),
+    )
+    methods = forms.MultipleChoiceField(
+        label=_("HTTP methods"),
+        required=False,
+        choices=[(method, method) for method in _METHODS],
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("None chosen: every method. HEAD costs what GET costs."),
+    )
+
+    class Meta:
+        model = PriceRule
+        fields = (
+            "name",
+            "active",
+            "priority",
+            "url_names",
+            "key",
+            "methods",
+            "valid_from",
+            "valid_until",
+            "price_usd",
+            "token_amount",
+            "payment_methods",
+            "flow",
+            "description",
+            "mime_type",
+        )
+        widgets = {"payment_methods": forms.CheckboxSelectMultiple}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "url_names" in self.fields:
+            cast("forms.ChoiceField", self.fields["url_names"]).choices = self._pages()
+        if self.instance.price_usd is not None:
+            self.initial["price_usd"] = usd(self.instance.price_usd).removeprefix("$")
+
+    def _pages(self) -> list[tuple[str, str]]:
+        choices = [(route.name, route.label) for route in named_routes()]
+        known = {name for name, _label in choices}
+        gone = gettext("%(name)s (no such page any more)")
+        stored = (name for name in self.instance.url_names or () if name not in known)
+        return choices + [(name, gone % {"name": name}) for name in stored]
+
+    def clean(self) -> dict[str, Any]:
+        super().clean()
+        if not self.errors and not self.cleaned_data["key"] and not self.cleaned_data["url_names"]:
+            self.add_error(
+                "url_names",
+                _("Choose at least one page, or give a key; this price applies to nothing."),
+            )
+        if not any(name in self.errors for name in PRICE_FIELDS):
+            self._check_price()
+        return self.cleaned_data
+
+    def _check_price(self) -> None:
+        price, amount = self.cleaned_data.get("price_usd"), self.cleaned_data.get("token_amount")
+        templates = self._templates()
+        if (price is None) == (amount is None):
+            return  # the model's constraint says so
+        if amount is not None:
+            self._check_token_amount(amount, templates)
+            return
+        try:
+            dollars = parse_usd(f"{price:f}")
+            for template in templates:
+                to_atomic(dollars, template.decimals)
+        except ConfigurationError as error:
+            self.add_error("price_usd", str(error))
+
+    def _templates(self) -> list[Offer]:
+        """The ways of being paid that this rule would offer; an error where there is none."""
+        chosen: list[PaymentMethod] = list(self.cleaned_data.get("payment_methods") or ())
+        if chosen:
+            if self.cleaned_data.get("active") and not any(method.active for method in chosen):
+                self.add_error(
+                    "payment_methods",
+                    ngettext(
+                        "The chosen payment method is not active, so nobody could pay.",
+                        "None of the chosen payment methods is active, so nobody could pay.",
+                        len(chosen),
+                    ),
+                )
+            return [method_template(method) for method in chosen]
+        templates = list(default_templates())
+        if not templates and self.cleaned_data.get("active"):
+            self.add_error(
+                "payment_methods",
+                _("There is no active payment method yet, so nobody could pay. Add one first."),
+            )
+        return templates
+
+    def _check_token_amount(self, amount: int, templates: list[Offer]) -> None:
+        if amount == 0:
+            self.add_error("token_amount", _("The price must be more than nothing."))
+        if len({template.decimals for template in templates}) > 1:
+            tokens = sorted({f"{t.symbol} ({t.decimals})" for t in templates})
+            self.add_error(
+                "token_amount",
+                ValidationError(
+                    _(
+                        "The payment methods' tokens have different decimals, %(tokens)s: the same "
+                        "number would be different amounts of money. Choose methods of one kind, "
+                        "or give a price in US dollars."
+                    ),
+                    code="decimals",
+                    params={"tokens": ", ".join(tokens)},
+                ),
+            )

@@ -1,0 +1,68 @@
+"""Receipts: to look at and to print."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from x402_django.admin import display
+from x402_django.admin.columns import MoneyColumns
+from x402_django.admin.filters import NetworkFilter
+from x402_django.admin.read_only import LedgerAdmin
+from x402_django.admin.search import search_receipts
+from x402_django.models import Receipt
+
+
+@admin.register(Receipt)
+class ReceiptAdmin(MoneyColumns, LedgerAdmin):
+    """Receipts; the page of one is made to be printed."""
+
+    list_display = (
+        "reference_short",
+        "issued_at",
+        "amount_shown",
+        "usd_shown",
+        "payer_short",
+        "resource_short",
+        "network_short",
+    )
+    list_filter = (NetworkFilter,)
+    date_hierarchy = "issued_at"
+    sortable_by = ("issued_at",)
+    search_fields = ("reference",)
+    search_help_text = _(
+        "The receipt's reference, the payer's address (whole, or its beginning as shown) "
+        "or a transaction hash."
+    )
+    search = staticmethod(search_receipts)
+    fields = (
+        "reference",
+        "issued_at",
+        "amount_shown",
+        "usd_shown",
+        "description",
+        "resource_url",
+        "payer_link",
+        "pay_to_link",
+        "network_shown",
+        "token_link",
+        "transaction_shown",
+        "payment_link",
+    )
+
+    @staticmethod
+    def totalled(queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """The rows of a list that are summed above it: all of them."""
+        return queryset
+
+    @admin.display(description=_("receipt"))
+    def reference_short(self, receipt: Receipt) -> str:
+        return receipt.reference[:12]
+
+    @admin.display(description=_("payment"))
+    def payment_link(self, receipt: Receipt) -> SafeString | str:
+        return display.payment_link(receipt.payment_id)

@@ -1,0 +1,48 @@
+"""System checks. What each id means and how to mend it stands in ``docs/checks.md``.
+
+==================  =====================================================================
+``shapes``          ``X402`` itself: unknown keys, wrong types, numbers out of range
+``networks``        networks, tokens and the payee's address
+``facilitators``    backends, and what each says of its own options
+``middleware``      the gate is installed, once, and nothing undoes it
+``deployment``      what is fine at home and hurts in production
+``database``        what only rows can tell (``check --database``, ``migrate``)
+==================  =====================================================================
+
+Checks read the setting as the site wrote it: a wrong value must be reported, not raised. None
+asks the network, and none but ``database`` asks a database. Facilitators report ids from 030.
+"""
+
+from x402_django.checks.database import check_ways_of_being_paid
+from x402_django.checks.deployment import (
+    check_base_url,
+    check_celery,
+    check_ledger_database,
+    check_secrets,
+    check_status_url,
+    check_time_zone,
+)
+from x402_django.checks.facilitators import check_facilitators, check_networks_have_proof
+from x402_django.checks.middleware import check_middleware
+from x402_django.checks.networks import check_assets, check_network_names, check_pay_to
+from x402_django.checks.shapes import check_keys, check_numbers, check_shapes, check_timeouts
+
+__all__ = [
+    "check_assets",
+    "check_base_url",
+    "check_celery",
+    "check_facilitators",
+    "check_keys",
+    "check_ledger_database",
+    "check_middleware",
+    "check_network_names",
+    "check_networks_have_proof",
+    "check_numbers",
+    "check_pay_to",
+    "check_secrets",
+    "check_shapes",
+    "check_status_url",
+    "check_time_zone",
+    "check_timeouts",
+    "check_ways_of_being_paid",
+]

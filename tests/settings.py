@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 
 import dj_database_url
 
@@ -47,6 +49,7 @@ TEMPLATES = [
     }
 ]
 STATIC_URL = "static/"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast: guards nothing
 
 DATABASES = {
     "default": dj_database_url.config(default="sqlite:///" + os.environ.get("X402_TEST_DB", "")),
@@ -54,7 +57,11 @@ DATABASES = {
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # A file, not memory: several threads and processes must see one database.
     DATABASES["default"]["NAME"] = DATABASES["default"]["NAME"] or "test.sqlite3"
-    DATABASES["default"]["TEST"] = {"NAME": os.environ.get("X402_TEST_DB_FILE")}
+    # Named after the process: runs side by side, and xdist's workers, each have their own.
+    DATABASES["default"]["TEST"] = {
+        "NAME": os.environ.get("X402_TEST_DB_FILE")
+        or str(Path(tempfile.gettempdir()) / f"x402-test-{os.getpid()}.sqlite3")
+    }
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,

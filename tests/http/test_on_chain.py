@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.chain.support import NETWORK, x402_settings
 from tests.settings import PAY_TO
 from tests.shop.runs import runs

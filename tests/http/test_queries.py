@@ -29,11 +29,16 @@ def test_a_free_view_costs_no_query(client):
     assert statements(context) == []
 
 
-def test_a_paid_request_costs_six_statements(client, payer):
+def test_a_paid_request_costs_six_statements_at_most(client, payer):
     headers = payer.headers_for(client.get("/weather/"))
     with CaptureQueriesContext(connection) as context:
         assert client.get("/weather/", headers=headers).status_code == 200
     sent = statements(context)
+    if connection.vendor == "postgresql":
+        # The claim, "settling" and "settled", each with its events: three round trips.
+        assert [sql.split()[0] for sql in sent] == ["INSERT", "WITH", "WITH"]
+        assert len(context) == 3
+        return
     assert [sql.split()[0] for sql in sent] == [
         "INSERT",  # the claim, which also looks for debts
         "UPDATE",  # settling

@@ -55,7 +55,7 @@ def payment_required(
 
             @wraps(view)
             async def guarded_async(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-                ensure_open(request, options)
+                ensure_open(request, options, view)
                 return await view(request, *args, **kwargs)
 
             guarded: Callable[..., Any] = guarded_async
@@ -63,7 +63,7 @@ def payment_required(
 
             @wraps(view)
             def guarded_sync(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-                ensure_open(request, options)
+                ensure_open(request, options, view)
                 return view(request, *args, **kwargs)
 
             guarded = guarded_sync
@@ -73,13 +73,14 @@ def payment_required(
     return decorate
 
 
-def ensure_open(request: HttpRequest, options: PaidViewOptions) -> None:
+def ensure_open(request: HttpRequest, options: PaidViewOptions, view: Any) -> None:
     """Fail closed: whoever calls a paid view around the gate is asked to pay at the gate.
 
     The gate sees a view's options on the resolved callback. Another decorator may hide them, or
-    a view may call a paid view; then the middleware learns of the price from here.
+    a view may call a paid view; then the middleware learns of the price from here. OPTIONS is
+    answered by the gate; only REST framework's views, which have a ``cls``, get to see it.
     """
-    if gate_state(request).is_open or request.method == "OPTIONS":
+    if gate_state(request).is_open or (request.method == "OPTIONS" and hasattr(view, "cls")):
         return
     raise PaymentRequired(
         options.price,

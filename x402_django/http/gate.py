@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from django.core.exceptions import RequestDataTooBig
-from django.db import DatabaseError
+from django.db import Error as DatabaseTrouble
 from django.http import RawPostDataException
 
 from x402_django import clock
@@ -28,7 +28,7 @@ from x402_django.exceptions import (
     X402Error,
 )
 from x402_django.http import responses
-from x402_django.http.resource import request_facts
+from x402_django.http.resource import payment_headers, request_facts
 from x402_django.payments.authenticity import refuse_forgery
 from x402_django.payments.claims import Claim, Entitlement, claim, claim_known, entitlement_of
 from x402_django.payments.delivery import (
@@ -62,7 +62,7 @@ def open_gate(request: HttpRequest, state: GateState, quote: Quote) -> HttpRespo
     """Answer instead of the view, or return None when the view may run as paid."""
     state.quote = quote
     try:
-        presented = read_payment_header(request.headers)
+        presented = read_payment_header(payment_headers(request))
         if presented is None:
             return responses.payment_required(request, quote)
         return _admit(request, state, quote, presented)
@@ -82,7 +82,7 @@ def open_gate(request: HttpRequest, state: GateState, quote: Quote) -> HttpRespo
         return responses.error_response(503, ServiceUnavailable())
     except InvalidTransition:
         return responses.in_progress(None)
-    except DatabaseError:
+    except DatabaseTrouble:
         logger.exception("The ledger is out of reach; the payment was not accepted.")
         return responses.error_response(503, ServiceUnavailable())
 
@@ -161,7 +161,7 @@ def close_gate(
     except (SettlementFailed, SettlementUnknown, ServiceUnavailable, InvalidTransition) as error:
         discard(response)
         return _unsettled(request, state, error)
-    except DatabaseError:
+    except DatabaseTrouble:
         # Whether the money moved cannot be written down, so it must be taken to have moved.
         logger.exception("The ledger is out of reach after the view of a paid request.")
         discard(response)
@@ -206,7 +206,7 @@ def abandon(state: GateState, reason: str = "The view asked for another payment.
             release(payment, reason, code="view_failed")
     except InvalidTransition:
         logger.warning("Payment %s was taken over while its view ran.", payment.public_id)
-    except DatabaseError:
+    except DatabaseTrouble:
         # The claim stays and is released by the maintenance task; the payer is not charged.
         logger.exception("Payment %s could not be released.", payment.public_id)
 

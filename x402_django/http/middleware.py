@@ -20,10 +20,10 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpResponse, RawPostDataException, UnreadablePostError
 from django.http.response import HttpResponseBase
 
-from x402_django.constants import PAYMENT_HEADERS
 from x402_django.exceptions import PaymentRequired, ServiceUnavailable
 from x402_django.http import responses
 from x402_django.http.gate import abandon, close_gate, open_gate
+from x402_django.http.resource import payment_headers
 from x402_django.http.state import ATTRIBUTE, GateState
 from x402_django.payments.delivery import discard
 from x402_django.pricing import PaidViewOptions, Quote, quote_request
@@ -67,8 +67,8 @@ class PaymentMiddleware:
             return self._call_async(request)
         state = _attach(request)
         response = self.get_response(request)
-        if state.asked is not None:
-            if not _carries_payment(request):
+        if state.asked is not None and state.payment is None:
+            if not payment_headers(request):
                 return _challenge_asked(request, state, response)
             answer = _take_payment(request, state, response)
             if answer is not None:
@@ -79,8 +79,8 @@ class PaymentMiddleware:
     async def _call_async(self, request: HttpRequest) -> HttpResponseBase:
         state = _attach(request)
         response: HttpResponseBase = await self.get_response(request)
-        if state.asked is not None:
-            if not _carries_payment(request):
+        if state.asked is not None and state.payment is None:
+            if not payment_headers(request):
                 return await sync_to_async(_challenge_asked)(request, state, response)
             answer = await sync_to_async(_take_payment)(request, state, response)
             if answer is not None:
@@ -139,12 +139,10 @@ def quote_exception(request: HttpRequest, exception: PaymentRequired) -> Quote:
 
 def _attach(request: HttpRequest) -> GateState:
     attributes = vars(request)
-    state = GateState(
-        identity={name: attributes[name] for name in _IDENTITY if name in attributes}
-    )
+    state = GateState(identity={name: attributes[name] for name in _IDENTITY if name in attributes})
     setattr(request, ATTRIBUTE, state)
     request.payment = None  # type: ignore[attr-defined]
-    if _carries_payment(request):
+    if payment_headers(request):
         # A claim is bound to the body's digest: keep it before a form parser drains the stream.
         # What is wrong with it is found, and answered, when the claim is made.
         with suppress(RequestDataTooBig, RawPostDataException, UnreadablePostError):
@@ -186,23 +184,10 @@ def _open_for_view(
     if quote is None:
         return None
     if request.method == "OPTIONS":
-        return None if _has_own_options(view) else _options_response()
+        return None if hasattr(view, "cls") else responses.options_response(view)
     answer = open_gate(request, state, quote)
     state.answered = answer is not None
     return answer
-
-
-def _has_own_options(view: Callable[..., Any]) -> bool:
-    """Class-based views answer OPTIONS by a method of its own; a function would just run."""
-    return hasattr(view, "view_class") or hasattr(view, "cls")
-
-
-def _options_response() -> HttpResponseBase:
-    """OPTIONS is free, and so it must not run a function that sells its answer to any verb."""
-    response = HttpResponse(status=204)
-    del response["Content-Type"]
-    response["Allow"] = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-    return response
 
 
 @lru_cache(maxsize=4096)
@@ -222,10 +207,6 @@ def _mentions_asking(permission: Any) -> bool:
         return True
     operands = (getattr(permission, name, None) for name in ("op1_class", "op2_class"))
     return any(_mentions_asking(operand) for operand in operands if operand is not None)
-
-
-def _carries_payment(request: HttpRequest) -> bool:
-    return any(name in request.headers for name in PAYMENT_HEADERS)
 
 
 def _challenge_asked(

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from django.utils.encoding import iri_to_uri
 
 from x402_django.conf import x402
+from x402_django.constants import PAYMENT_HEADERS
 from x402_django.payments.claims import RequestFacts
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
+
+#: Payment headers by their keys in ``request.META``. Read there, because building
+#: ``request.headers`` goes through every header, on every request of the site.
+_META_KEYS: Final = {"HTTP_" + name.replace("-", "_"): name for name in PAYMENT_HEADERS}
+
+
+def payment_headers(request: HttpRequest) -> dict[str, str]:
+    """The request's payment headers, by their names; empty if it carries no payment."""
+    meta = request.META
+    return {name: meta[key] for key, name in _META_KEYS.items() if key in meta}
 
 
 def resource_url(request: HttpRequest) -> str:

@@ -56,7 +56,7 @@ def payment_required(
     if wants_paywall(request):
         response: HttpResponseBase = paywall_response(request, quote, error)
     else:
-        response = json_response(challenge.v1_body(), status=402)
+        response = _json_bytes(challenge.v1_json(), status=402)
     return add_challenge(response, challenge)
 
 
@@ -65,7 +65,10 @@ def add_challenge(response: HttpResponseBase, challenge: Challenge) -> HttpRespo
     response[PAYMENT_REQUIRED_HEADER] = challenge.header_value()
     response["Cache-Control"] = "no-store"
     _expose(response)
-    patch_vary_headers(response, ("Accept", *PAYMENT_HEADERS))
+    _vary(response, ("Accept", *PAYMENT_HEADERS))
+    if challenge.error == Code.PAYMENT_REQUIRED:
+        # How every purchase begins is no incident; Django would log a warning for each.
+        response._has_been_logged = True  # type: ignore[attr-defined]
     return response
 
 
@@ -103,7 +106,7 @@ def error_response(
     if url:
         response["Link"] = f'<{url}>; rel="status"'
     response["Cache-Control"] = "no-store"
-    patch_vary_headers(response, PAYMENT_HEADERS)
+    _vary(response, PAYMENT_HEADERS)
     return response
 
 
@@ -131,7 +134,7 @@ def private(response: HttpResponseBase) -> HttpResponseBase:
     """Keep an answer to a payer out of shared caches."""
     if "no-store" not in response.get("Cache-Control", ""):
         patch_cache_control(response, private=True)
-    patch_vary_headers(response, PAYMENT_HEADERS)
+    _vary(response, PAYMENT_HEADERS)
     _expose(response)
     return response
 
@@ -144,18 +147,48 @@ def payment_status_url(payment: Payment) -> str | None:
         return None
 
 
+def options_response(view: Any) -> HttpResponse:
+    """The free answer to OPTIONS on a paid ``view``, which is never run for it.
+
+    A function would sell its answer to any verb, and a class may answer OPTIONS with content
+    (``RedirectView`` does). REST framework's views are the exception: their OPTIONS passes their
+    permissions and describes the view.
+    """
+    view_class = getattr(view, "view_class", None)
+    verbs = ("get", "head", "post", "put", "patch", "delete")
+    allowed = [verb for verb in verbs if view_class is None or _has_handler(view_class, verb)]
+    response = HttpResponse(status=204)
+    del response["Content-Type"]
+    response["Allow"] = ", ".join(verb.upper() for verb in (*allowed, "options"))
+    return response
+
+
+def _has_handler(view_class: type, verb: str) -> bool:
+    return hasattr(view_class, "get" if verb == "head" else verb)
+
+
 def json_response(body: dict[str, Any], *, status: int) -> HttpResponse:
     """A compact JSON answer."""
-    return HttpResponse(
-        json.dumps(body, separators=(",", ":")).encode("ascii"),
-        status=status,
-        content_type="application/json",
-    )
+    return _json_bytes(json.dumps(body, separators=(",", ":")).encode("ascii"), status=status)
+
+
+def _json_bytes(content: bytes, *, status: int) -> HttpResponse:
+    return HttpResponse(content, status=status, content_type="application/json")
+
+
+def _vary(response: HttpResponseBase, names: tuple[str, ...]) -> None:
+    if response.has_header("Vary"):
+        patch_vary_headers(response, names)
+    else:
+        response["Vary"] = ", ".join(names)
 
 
 def _expose(response: HttpResponseBase) -> None:
     """Let a browser-side client of another origin read the payment headers (CORS)."""
-    present = response.get("Access-Control-Expose-Headers", "")
+    present = response.get("Access-Control-Expose-Headers")
+    if not present:
+        response["Access-Control-Expose-Headers"] = ", ".join(EXPOSED_HEADERS)
+        return
     names = [name.strip() for name in present.split(",") if name.strip()]
     known = {name.lower() for name in names}
     names += [name for name in EXPOSED_HEADERS if name.lower() not in known]

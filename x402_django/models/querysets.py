@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from django.db import IntegrityError, connections, models, router, transaction
 from django.db.models import Q
 
-if TYPE_CHECKING:
-    from django.db.backends.base.base import BaseDatabaseWrapper
+from x402_django.models.statements import IDENTITY, insert_unless_owed
 
+if TYPE_CHECKING:
     from x402_django.models.ledger import Payment
 
 #: Money that has moved or may have moved.
@@ -52,7 +52,7 @@ class PaymentQuerySet(models.QuerySet["Payment"]):
         alias = router.db_for_write(self.model)
         connection = connections[alias]
         if connection.vendor in ("postgresql", "sqlite"):
-            return self._claim_in_one_statement(payment, connection, settling_before)
+            return insert_unless_owed(payment, connection, settling_before=settling_before)
         owed = self.owed_for(
             payment.payer, payment.request_fingerprint, settling_before=settling_before
         )
@@ -66,44 +66,6 @@ class PaymentQuerySet(models.QuerySet["Payment"]):
                 return False
             raise
         return True
-
-    def _claim_in_one_statement(
-        self, payment: Payment, connection: BaseDatabaseWrapper, settling_before: datetime
-    ) -> bool:
-        owed = self.owed_for(
-            payment.payer, payment.request_fingerprint, settling_before=settling_before
-        ).using(connection.alias)
-        owed_sql, owed_params = owed.values("pk").query.get_compiler(connection=connection).as_sql()
-        fields = [f for f in self.model._meta.local_concrete_fields if not f.primary_key]
-        values = [
-            f.get_db_prep_save(f.pre_save(payment, add=True), connection=connection) for f in fields
-        ]
-        columns = {f.name: f.column for f in self.model._meta.local_concrete_fields}
-
-        def column(name: str) -> str:
-            return connection.ops.quote_name(str(columns[name]))
-
-        # The placeholders carry every value; only names of our own columns are formatted in.
-        sql = (
-            f"INSERT INTO {connection.ops.quote_name(self.model._meta.db_table)} "
-            f"({', '.join(column(f.name) for f in fields)}) "
-            f"SELECT {', '.join(['%s'] * len(fields))} WHERE NOT EXISTS ({owed_sql}) "
-            f"ON CONFLICT ({', '.join(column(name) for name in IDENTITY)}) DO NOTHING "
-            f"RETURNING {column('id')}"
-        )
-        with connection.cursor() as cursor:
-            cursor.execute(sql, [*values, *owed_params])
-            row = cursor.fetchone()
-        if row is None:
-            return False
-        payment.pk = row[0]
-        payment._state.adding = False
-        payment._state.db = connection.alias
-        return True
-
-
-#: What identifies an authorization on its chain (EIP-3009: nonces are per token and authorizer).
-IDENTITY = ("network", "asset", "payer", "nonce")
 
 
 def identity(payment: Payment) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from x402_django.constants import Code
 from x402_django.exceptions import InvalidTransition, PaymentRefused
 from x402_django.models import Payment, PaymentEvent
 from x402_django.models.querysets import identity
+from x402_django.models.statements import durable_statement
 from x402_django.payments.authenticity import authenticate
 from x402_django.payments.machine import Step, advance, take_over
 from x402_django.pricing import Quote
@@ -76,7 +77,7 @@ def claim(signed: SignedPayment, quote: Quote, facts: RequestFacts) -> Claim:
         ServiceUnavailable: whose signature it is could not be found out.
     """
     payment = _new_row(signed, quote, facts)
-    with transaction.atomic(using=router.db_for_write(Payment), durable=True):
+    with durable_statement(router.db_for_write(Payment)):
         if Payment.objects.claim(payment, settling_before=_dead_since()):
             return Claim(Entitlement.VERIFY, payment)
     existing = Payment.objects.defer("response_body").filter(**identity(payment)).first()
@@ -86,12 +87,22 @@ def claim(signed: SignedPayment, quote: Quote, facts: RequestFacts) -> Claim:
     if existing.state in (State.RELEASED, State.REJECTED):
         return _claim_again(existing, payment, signed)
     authenticate(signed, existing)
+    if _is_unproven_twin(existing, payment):
+        return Claim(Entitlement.WAIT, existing)
     if existing.request_fingerprint != payment.request_fingerprint:
         raise PaymentRefused(
             "This payment was used for another request. Pay this one separately.",
             code=Code.ALREADY_USED,
         )
     return entitlement_of(existing)
+
+
+def _is_unproven_twin(existing: Payment, presented: Payment) -> bool:
+    """Whether ``existing`` has another payload and was not verified: perhaps made up by a stranger.
+
+    It says nothing about the authorization's owner, who is asked to wait until it is gone.
+    """
+    return existing.state == State.CLAIMED and existing.payload != presented.payload
 
 
 def claim_known(presented: PresentedPayment, facts: RequestFacts) -> Claim | None:
@@ -214,6 +225,10 @@ def _claim_again(existing: Payment, presented: Payment, signed: SignedPayment) -
         authenticate(signed)
         return entitlement_of(earlier)
     fields: dict[str, Any] = {name: getattr(presented, name) for name in _TERMS}
+    if existing.state == State.REJECTED or not _is_repeated(existing, presented):
+        # What happens on chain counts as paid here only from now on: otherwise a payment could be
+        # announced here, spent elsewhere, and then be honoured here as well.
+        fields["created_at"] = presented.created_at
     try:
         advance(
             existing,
@@ -227,6 +242,14 @@ def _claim_again(existing: Payment, presented: Payment, signed: SignedPayment) -
     except InvalidTransition:
         return Claim(Entitlement.WAIT, existing)
     return Claim(Entitlement.VERIFY, existing)
+
+
+def _is_repeated(existing: Payment, presented: Payment) -> bool:
+    """Whether the very same payload comes again for the very same request."""
+    return (
+        existing.payload == presented.payload
+        and existing.request_fingerprint == presented.request_fingerprint
+    )
 
 
 #: Columns that a new claim of a released row takes from the new request and its offer.

@@ -15,7 +15,8 @@ from functools import partial
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
-from django.db import DatabaseError, close_old_connections
+from django.db import Error as DatabaseTrouble
+from django.db import close_old_connections
 from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
@@ -91,20 +92,28 @@ def watch_delivery(payment: Payment, response: HttpResponseBase) -> None:
 
 
 def _watched(payment: Payment, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    yield from chunks
+    try:
+        yield from chunks
+    except BaseException:  # also GeneratorExit: the client went away
+        _mark_interrupted(payment)
+        raise
     _mark_delivered(payment)
 
 
 async def _watched_async(payment: Payment, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    async for chunk in chunks:
-        yield chunk
+    try:
+        async for chunk in chunks:
+            yield chunk
+    except Exception:
+        await sync_to_async(_mark_interrupted)(payment)
+        raise
     await sync_to_async(_mark_delivered)(payment)
 
 
 def _mark_delivered(payment: Payment) -> None:
     try:
         annotate(payment, delivered_at=clock.now(), delivery_started_at=None)
-    except DatabaseError:
+    except DatabaseTrouble:
         # The bytes are out; the worst that follows is that the payer may fetch them once more.
         logger.exception("Payment %s could not be marked as delivered.", payment.public_id)
         close_old_connections()
@@ -122,6 +131,15 @@ def discard(response: HttpResponseBase) -> None:
         except Exception:
             logger.exception("A discarded response could not be closed.")
     response._resource_closers.clear()  # type: ignore[attr-defined]
+
+
+def _mark_interrupted(payment: Payment) -> None:
+    try:
+        return_debt(payment)
+    except DatabaseTrouble:
+        # Then the payer waits until X402["CLAIM_TIMEOUT"] has passed.
+        logger.exception("Payment %s could not be marked as owed.", payment.public_id)
+        close_old_connections()
 
 
 def return_debt(payment: Payment) -> None:

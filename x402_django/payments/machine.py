@@ -24,12 +24,13 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Final
 
-from django.db import router, transaction
+from django.db import router
 from django.db.models import F
 
 from x402_django import clock
 from x402_django.exceptions import InvalidTransition
 from x402_django.models import Payment, PaymentEvent, Receipt
+from x402_django.models.statements import durable_statement, move
 
 logger = logging.getLogger("x402_django.payments")
 
@@ -48,6 +49,10 @@ TRANSITIONS: Final[dict[str, frozenset[str]]] = {
     State.EXPIRED: frozenset(),
     State.REFUNDED: frozenset(),
 }
+
+
+#: The money has arrived.
+PAID: Final = (State.SETTLED, State.FINAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +84,12 @@ def advance(
     events = _events(payment, steps, actor, now)
     attempt = payment.attempt + 1 if new_attempt else payment.attempt
     values = {"state": steps[-1].to, "state_changed_at": now, "attempt": attempt, **fields}
-    alias = router.db_for_write(Payment)
-    with transaction.atomic(using=alias, durable=True):
-        _update(payment, alias, values)
-        PaymentEvent.objects.using(alias).bulk_create(events)
-        if receipt is not None:
-            receipt.save(force_insert=True, using=alias)
+    rows = events if receipt is None else [*events, receipt]
+    if not move(router.db_for_write(Payment), payment, values, rows):
+        raise InvalidTransition(
+            f"Payment {payment.public_id} is no longer {payment.state} (attempt "
+            f"{payment.attempt}); another worker has it."
+        )
     for name, value in values.items():
         setattr(payment, name, value)
 
@@ -113,14 +118,16 @@ def _events(payment: Payment, steps: tuple[Step, ...], actor: str, now: Any) -> 
 def annotate(payment: Payment, **fields: Any) -> bool:
     """Save ``fields`` without a transition, if the row is still as ``payment`` says.
 
-    For facts beside the state (delivery, an unknown outcome, a stored response). Returns whether
-    the row was written; ``payment`` is brought up to date if so.
+    For facts beside the state (delivery, an unknown outcome, a stored response). What is settled
+    may become final at any moment; that is no reason to forget what was delivered. Returns
+    whether the row was written; ``payment`` is brought up to date if so.
     """
     alias = router.db_for_write(Payment)
-    with transaction.atomic(using=alias, durable=True):
+    states = PAID if payment.state in PAID else (payment.state,)
+    with durable_statement(alias):
         written = (
             Payment.objects.using(alias)
-            .filter(pk=payment.pk, state=payment.state, attempt=payment.attempt)
+            .filter(pk=payment.pk, state__in=states, attempt=payment.attempt)
             .update(**fields)
         )
     if written:
@@ -135,7 +142,7 @@ def take_over(payment: Payment, **fields: Any) -> bool:
     Only one of several callers with the same view of the row succeeds.
     """
     alias = router.db_for_write(Payment)
-    with transaction.atomic(using=alias, durable=True):
+    with durable_statement(alias):
         written = (
             Payment.objects.using(alias)
             .filter(
@@ -151,16 +158,3 @@ def take_over(payment: Payment, **fields: Any) -> bool:
         for name, value in fields.items():
             setattr(payment, name, value)
     return bool(written)
-
-
-def _update(payment: Payment, alias: str, values: dict[str, Any]) -> None:
-    written = (
-        Payment.objects.using(alias)
-        .filter(pk=payment.pk, state=payment.state, attempt=payment.attempt)
-        .update(**values)
-    )
-    if not written:
-        raise InvalidTransition(
-            f"Payment {payment.public_id} is no longer {payment.state} (attempt "
-            f"{payment.attempt}); another worker has it."
-        )

@@ -10,7 +10,7 @@ from x402_django.constants import Code
 from x402_django.exceptions import SettlementFailed, SettlementUnknown
 from x402_django.models import Payment
 from x402_django.payments.machine import Step, advance, annotate
-from x402_django.payments.recording import mark_settled, note_unknown
+from x402_django.payments.recording import mark_settled
 from x402_django.payments.settlement import nothing_to_store, settle_now
 from x402_django.protocol.types import SignedPayment
 
@@ -36,7 +36,11 @@ def resolve(payment: Payment, *, actor: str) -> None:
 
     if payment.state == State.REVERSED:
         advance(payment, Step(State.SETTLING, "Settle again after a reorganisation."), actor=actor)
-    if not annotate(payment, state_changed_at=clock.now(), attempt=payment.attempt + 1):
+    # Also a process that died left an unknown outcome: written down before anything is tried, so
+    # that a facilitator's "no" or silence cannot be taken for the whole truth.
+    now = clock.now()
+    lease = {"state_changed_at": now, "attempt": payment.attempt + 1}
+    if not annotate(payment, outcome_unknown_at=payment.outcome_unknown_at or now, **lease):
         raise SettlementUnknown()
     signed = SignedPayment.from_row(payment)
     if not x402.network(payment.network).has_rpc:
@@ -54,9 +58,7 @@ def resolve(payment: Payment, *, actor: str) -> None:
     if state.used or clock.timestamp() >= payment.valid_before:
         # Spent, but not where our node's logs can see it yet; or too late to send and too early
         # to be sure that it was not. Time decides.
-        note_unknown(payment)
         raise SettlementUnknown()
-    note_unknown(payment)
     settle_now(payment, signed, nothing_to_store, actor=actor)
 
 

@@ -14,7 +14,8 @@ import time
 from typing import Any
 
 from django.core.signals import setting_changed
-from django.db import DatabaseError, transaction
+from django.db import Error as DatabaseTrouble
+from django.db import transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save
 
 from x402_django.conf import x402
@@ -57,11 +58,12 @@ def _reload() -> RuleSet:
         started = time.monotonic()
         try:
             rules = load_rules(loaded_at=started)
-        except DatabaseError:
+        except DatabaseTrouble:
             logger.exception("The price rules could not be read.")
-            if _current is None:
+            last_known = _current
+            if last_known is None:
                 raise ServiceUnavailable() from None
-            return _current
+            return last_known
         if generation == _generation:  # nothing was edited while we read
             _current = rules
         return rules

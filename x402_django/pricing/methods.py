@@ -68,8 +68,8 @@ def offers_for(
 ) -> tuple[Offer, ...]:
     """``templates`` with their amounts: the dollar price in each token, or ``token_amount`` as is.
 
-    Raises ConfigurationError when there is no way of being paid, or the price cannot be paid
-    exactly in one of the tokens.
+    Raises ConfigurationError when there is no way of being paid, the price cannot be paid
+    exactly in one of the tokens, or it is no price at all: settling nothing costs gas.
     """
     if not templates:
         raise ConfigurationError(
@@ -84,5 +84,7 @@ def offers_for(
             amount = to_atomic(price_usd, template.decimals)
         else:
             raise ConfigurationError("A price in dollars or in token units is needed.")
+        if amount <= 0:
+            raise ConfigurationError("A price must be at least one token unit.")
         offers.append(replace(template, amount=amount))
     return tuple(offers)

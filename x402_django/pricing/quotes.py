@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from x402_django.constants import FLOW_AUTHORIZATION, FLOW_UPFRONT, SAFE_METHODS
 from x402_django.exceptions import ConfigurationError, PriceNotConfigured
 from x402_django.pricing.cache import current_rules
-from x402_django.pricing.money import parse_usd
 from x402_django.pricing.options import PaidViewOptions
 
 if TYPE_CHECKING:
@@ -55,8 +54,7 @@ def quote_request(
         )
     source = options.price
     try:
-        price = parse_usd(source(request) if callable(source) else source)
-        offers = rules.offers_at(price)
+        price, offers = rules.priced(source(request) if callable(source) else source)
     except ConfigurationError as error:
         raise PriceNotConfigured(str(error)) from error
     return Quote(

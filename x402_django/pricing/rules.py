@@ -64,8 +64,8 @@ class RuleSet:
     templates: tuple[Offer, ...]
     by_key: dict[str, list[CompiledRule]]
     by_url_name: dict[str, list[CompiledRule]]
-    #: Offers of code prices, so that equal prices share one tuple (and its encoded challenge).
-    _offers: dict[Decimal, tuple[Offer, ...]] = field(default_factory=dict)
+    #: Code prices as they are written, with what they amount to.
+    _priced: dict[str, tuple[Decimal, tuple[Offer, ...]]] = field(default_factory=dict)
 
     def find(self, *, key: str | None, url_name: str | None, method: str) -> CompiledRule | None:
         """The rule in force: by key first, then by URL name; each list is in priority order."""
@@ -78,14 +78,19 @@ class RuleSet:
                         return rule
         return None
 
-    def offers_at(self, price_usd: Decimal) -> tuple[Offer, ...]:
-        """Offers for a price given in code. Raises ConfigurationError (see ``offers_for``)."""
-        offers = self._offers.get(price_usd)
-        if offers is None:
-            offers = offers_for(self.templates, price_usd=price_usd)
-            if len(self._offers) < 1024:  # prices computed per request must not fill memory
-                self._offers[price_usd] = offers
-        return offers
+    def priced(self, price: object) -> tuple[Decimal, tuple[Offer, ...]]:
+        """A price given in code, in dollars and as offers.
+
+        Raises ConfigurationError (see ``parse_usd`` and ``offers_for``).
+        """
+        known = self._priced.get(price) if type(price) is str else None
+        if known is not None:
+            return known
+        price_usd = parse_usd(price)
+        result = price_usd, offers_for(self.templates, price_usd=price_usd)
+        if type(price) is str and len(self._priced) < 1024:  # prices made per request
+            self._priced[price] = result
+        return result
 
 
 def compile_rule(

@@ -1,9 +1,8 @@
 """The 402 challenge: one answer that v2 clients read in a header and v1 clients in the body.
 
-Every unpaid request costs one of these, so the parts that do not change are serialised once per
-price and only the URL and the error are put in (x402 v2 "PaymentRequired"; v1
-"paymentRequirementsResponse"). JSON is written in ASCII: headers are latin-1, and the oldest
-clients decode base64 to latin-1.
+Every unpaid request costs one of these, so they are kept once they are encoded (x402 v2
+"PaymentRequired"; v1 "paymentRequirementsResponse"). JSON is written in ASCII: headers are
+latin-1, and the oldest clients decode base64 to latin-1.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+from django.core.signals import setting_changed
 
 from x402_django.constants import Code
 from x402_django.exceptions import PaymentRequired
@@ -41,15 +42,20 @@ class Challenge:
 
     def header_value(self) -> str:
         """The value of ``PAYMENT-REQUIRED``: base64 of the v2 object, ASCII."""
-        resource_rest, accepts = _v2_parts(
-            tuple(self.offers), str(self.description), self.mime_type
+        return _v2_header(
+            self.resource_url, str(self.description), self.mime_type, tuple(self.offers), self.error
         )
-        document = (
-            f'{{"x402Version":2,"error":{json.dumps(self.error)},'
-            f'"resource":{{"url":{json.dumps(self.resource_url)}{resource_rest}}},'
-            f'"accepts":{accepts}}}'
+
+    def v1_json(self) -> bytes:
+        """``v1_body`` as compact JSON, ASCII."""
+        return _v1_json(
+            self.resource_url,
+            str(self.description),
+            self.mime_type,
+            tuple(self.offers),
+            self.error,
+            str(self.message),
         )
-        return base64.b64encode(document.encode("ascii")).decode("ascii")
 
     def v1_body(self) -> dict[str, Any]:
         """The v1 object, for the JSON body. Offers on networks without a v1 name are left out."""
@@ -69,12 +75,48 @@ class Challenge:
         }
 
 
-@lru_cache(maxsize=1024)
-def _v2_parts(offers: tuple[Offer, ...], description: str, mime_type: str) -> tuple[str, str]:
-    """JSON of what stands after the resource's URL, and of ``accepts``."""
-    rest = ""
+# Few pages of a site get most of its challenges, so whole ones are kept. The caches are small:
+# a path may be as long as a client likes.
+
+
+@lru_cache(maxsize=256)
+def _v2_header(
+    resource_url: str, description: str, mime_type: str, offers: tuple[Offer, ...], error: str
+) -> str:
+    resource = {"url": resource_url}
     if description:
-        rest += f',"description":{json.dumps(description)}'
+        resource["description"] = description
     if mime_type:
-        rest += f',"mimeType":{json.dumps(mime_type)}'
-    return rest, json.dumps([offer.as_v2() for offer in offers], separators=(",", ":"))
+        resource["mimeType"] = mime_type
+    document = {
+        "x402Version": 2,
+        "error": error,
+        "resource": resource,
+        "accepts": [offer.as_v2() for offer in offers],
+    }
+    return base64.b64encode(_compact(document)).decode("ascii")
+
+
+@lru_cache(maxsize=256)
+def _v1_json(
+    resource_url: str,
+    description: str,
+    mime_type: str,
+    offers: tuple[Offer, ...],
+    error: str,
+    message: str,
+) -> bytes:
+    challenge = Challenge(resource_url, description, mime_type, offers, error, message)
+    return _compact(challenge.v1_body())
+
+
+def _compact(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode("ascii")
+
+
+def _reset(*, setting: str, **kwargs: object) -> None:
+    if setting == "X402":  # a network's v1 name may have changed
+        _v1_json.cache_clear()
+
+
+setting_changed.connect(_reset, dispatch_uid="x402_django.protocol.challenge.reset")

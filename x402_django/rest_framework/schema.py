@@ -1,0 +1,188 @@
+"""The 402 in the OpenAPI schema, for sites that use drf-spectacular.
+
+Importing this module registers an extension, and the package imports it where drf-spectacular is
+installed: nothing is to be configured. An operation whose permissions contain ``HasPaid`` gets a
+402 response, the request header that pays and the response headers that say what became of it.
+
+A site with its own ``OpenApiViewExtension`` for a sold view keeps its own; it can name
+``PaymentAutoSchema`` (in DRF's ``DEFAULT_SCHEMA_CLASS`` or a view's ``schema``) instead.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from functools import wraps
+from typing import Any, Final, TypeGuard
+
+from drf_spectacular.extensions import OpenApiViewExtension
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.plumbing import ResolvedComponent, get_class
+
+from x402_django.constants import (
+    PAYMENT_REQUIRED_HEADER,
+    PAYMENT_RESPONSE_HEADER,
+    PAYMENT_SIGNATURE_HEADER,
+)
+from x402_django.http.middleware import ASKS_ATTRIBUTE
+from x402_django.rest_framework.hypotheses import contains
+from x402_django.rest_framework.permissions import HasPaid
+
+_STRING: Final = {"type": "string"}
+
+#: The body of a 402 (x402 v1, "Payment Required Response"), with a sentence for people.
+CHALLENGE: Final[dict[str, Any]] = {
+    "type": "object",
+    "description": "What the request costs, for clients of x402 v1.",
+    "required": ["x402Version", "error", "accepts"],
+    "properties": {
+        "x402Version": {"type": "integer", "example": 1},
+        "error": {"type": "string", "example": "payment_required"},
+        "message": _STRING,
+        "accepts": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["scheme", "network", "maxAmountRequired", "payTo", "asset"],
+                "properties": {
+                    "scheme": {"type": "string", "example": "exact"},
+                    "network": {"type": "string", "example": "base"},
+                    "maxAmountRequired": {
+                        "type": "string",
+                        "description": "In the smallest unit of the token.",
+                        "example": "20000",
+                    },
+                    "resource": {"type": "string", "format": "uri"},
+                    "description": _STRING,
+                    "mimeType": _STRING,
+                    "payTo": _STRING,
+                    "maxTimeoutSeconds": {"type": "integer", "example": 300},
+                    "asset": _STRING,
+                    "extra": {"type": "object", "additionalProperties": {}},
+                },
+            },
+        },
+    },
+}
+
+
+class PaymentSchemaMixin:
+    """For an ``AutoSchema``: describes the payment of operations that ``HasPaid`` guards."""
+
+    def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
+        operation: dict[str, Any] | None = super().get_operation(  # type: ignore[misc]
+            *args, **kwargs
+        )
+        if operation is not None and _is_sold(self.view):  # type: ignore[attr-defined]
+            _describe_payment(operation, _challenge_reference(self))
+        return operation
+
+
+class PaymentAutoSchema(PaymentSchemaMixin, AutoSchema):
+    """drf-spectacular's AutoSchema with the mixin, to be named in settings."""
+
+
+class _Sellable(type):
+    """The views worth a look: an operation's own permissions decide in the end."""
+
+    def __subclasscheck__(cls, view: type) -> bool:
+        names = (ASKS_ATTRIBUTE, "price", "price_rule", "get_price")
+        return any(hasattr(view, name) for name in names) or any(
+            getattr(permission, ASKS_ATTRIBUTE, False) or hasattr(permission, "op1_class")
+            for permission in getattr(view, "permission_classes", ())
+        )
+
+
+class SellableView(metaclass=_Sellable):
+    """``issubclass(view, SellableView)``: whether the view may have something to sell."""
+
+
+class SoldViewExtension(OpenApiViewExtension):  # type: ignore[no-untyped-call]
+    """Gives sold views a schema that knows of payments."""
+
+    target_class = SellableView
+    match_subclasses = True
+    priority = -1
+
+    def view_replacement(self) -> Any:
+        view_class = self.target
+        attributes: dict[str, Any] = {
+            name: _with_payment(handler)
+            for name in dir(view_class)
+            if _has_own_schema(handler := getattr(view_class, name, None))
+        }
+        if isinstance(view_class.schema, AutoSchema):
+            attributes["schema"] = _paying_schema(get_class(view_class.schema))()
+        attributes |= {"__doc__": view_class.__doc__, "__module__": view_class.__module__}
+        return type(view_class.__name__, (view_class,), attributes)
+
+
+def _has_own_schema(handler: Any) -> TypeGuard[Any]:
+    """Whether ``@extend_schema`` has put a schema on this method of a view."""
+    kwargs = getattr(handler, "kwargs", None)
+    return callable(handler) and isinstance(kwargs, dict) and bool(kwargs.get("schema"))
+
+
+def _with_payment(handler: Any) -> Any:
+    @wraps(handler)
+    def same(*args: Any, **kwargs: Any) -> Any:
+        return handler(*args, **kwargs)
+
+    same.kwargs = {  # type: ignore[attr-defined]
+        **handler.kwargs,
+        "schema": _paying_schema(get_class(handler.kwargs["schema"])),
+    }
+    return same
+
+
+def _paying_schema(schema_class: type) -> type:
+    if issubclass(schema_class, PaymentSchemaMixin):
+        return schema_class
+    return type(schema_class.__name__, (PaymentSchemaMixin, schema_class), {})
+
+
+def _is_sold(view: Any) -> bool:
+    return any(contains(permission, HasPaid) for permission in view.get_permissions())
+
+
+def _challenge_reference(schema: Any) -> dict[str, Any]:
+    component = ResolvedComponent(  # type: ignore[no-untyped-call]
+        name="X402PaymentRequired",
+        type=ResolvedComponent.SCHEMA,
+        schema=deepcopy(CHALLENGE),  # drf-spectacular's hooks edit what they are given
+        object=HasPaid,
+    )
+    schema.registry.register_on_missing(component)
+    reference: dict[str, Any] = component.ref
+    return reference
+
+
+def _describe_payment(operation: dict[str, Any], challenge: dict[str, Any]) -> None:
+    """Add to an operation what it does not say itself."""
+    responses: dict[str, Any] = operation.setdefault("responses", {})
+    responses.setdefault(
+        "402",
+        {
+            "description": "Payment required.",
+            "headers": {
+                PAYMENT_REQUIRED_HEADER: {
+                    "description": "What the request costs (x402 v2): base64 of JSON.",
+                    "schema": _STRING,
+                }
+            },
+            "content": {"application/json": {"schema": challenge}},
+        },
+    )
+    for status, response in responses.items():
+        if status.startswith("2"):
+            response.setdefault("headers", {})[PAYMENT_RESPONSE_HEADER] = {
+                "description": "The settlement of the payment, if there was one: base64 of JSON.",
+                "schema": _STRING,
+            }
+    operation.setdefault("parameters", []).append(
+        {
+            "in": "header",
+            "name": PAYMENT_SIGNATURE_HEADER,
+            "description": "A signed payment (x402 v2), the answer to a 402: base64 of JSON.",
+            "schema": _STRING,
+        }
+    )

@@ -116,8 +116,7 @@ class PaymentMiddleware:
         try:
             quote = quote_exception(request, exception)
         except ServiceUnavailable as trouble:
-            logger.error("%s %s cannot be sold: %s", request.method, request.path, trouble)
-            return responses.error_response(503, trouble)
+            return _cannot_be_sold(request, trouble)
         state.asked = quote
         return HttpResponse(status=402)
 
@@ -178,9 +177,8 @@ def _open_for_view(
     try:
         quote = quote_request(request, options, _url_name(request))
     except ServiceUnavailable as trouble:
-        logger.error("%s %s cannot be sold: %s", request.method, request.path, trouble)
         state.answered = True
-        return responses.error_response(503, trouble)
+        return _cannot_be_sold(request, trouble)
     if quote is None:
         return None
     if request.method == "OPTIONS":
@@ -188,6 +186,12 @@ def _open_for_view(
     answer = open_gate(request, state, quote)
     state.answered = answer is not None
     return answer
+
+
+def _cannot_be_sold(request: HttpRequest, trouble: ServiceUnavailable) -> HttpResponseBase:
+    """503. What is wrong is the operator's to know; the client gets the class's own sentence."""
+    logger.error("%s %s cannot be sold: %s", request.method, request.path, trouble)
+    return responses.error_response(503, type(trouble)())
 
 
 @lru_cache(maxsize=4096)

@@ -1,0 +1,163 @@
+"""An agent that goes shopping: the official x402 client for ``httpx``, as it comes, and a key.
+
+    X402_AGENT_KEY=0x… python -m demo_project.agent http://127.0.0.1:8402 \\
+        --network eip155:84532 --asset 0x036CbD53842c5426634e7929541eC2318f3dCF7e
+
+It knows nothing of the shop but its address: no Django, no database. It prints one JSON line for
+each thing it asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+#: Atomic units that the agent will pay for one thing, at most: a dollar, of six decimals.
+MOST_PER_PAYMENT = 1_000_000
+#: Seconds it waits for an answer; settlement on a public network takes a few.
+PATIENCE = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """Something to fetch. ``outcome`` is what an honest shop makes of it."""
+
+    method: str
+    path: str
+    outcome: str = "paid"
+    body: dict[str, Any] | None = None
+
+    @property
+    def what(self) -> str:
+        """``GET /weather/``"""
+        return f"{self.method} {self.path}"
+
+
+FREE, PAID, NOT_CHARGED = "free", "paid", "not charged"
+
+ERRANDS = (
+    Errand("GET", "/free/", FREE),
+    Errand("GET", "/weather/"),
+    Errand("GET", "/async/quote/"),
+    Errand("GET", "/api/forecast/"),
+    Errand("POST", "/api/forecast/", body={"place": "Lisbon", "days": 3}),
+    Errand("GET", "/articles/what-is-x402/"),
+    Errand("GET", "/broken/", NOT_CHARGED),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """What came of an errand, as the shop told the agent; ``amount`` is in atomic units.
+
+    ``status`` is 0 where there was no answer, and ``error`` then says why.
+    """
+
+    what: str
+    status: int
+    payer: str
+    transaction: str
+    amount: int
+    seconds: float
+    error: str = ""
+
+    @property
+    def outcome(self) -> str:
+        """``paid``, ``free`` or ``not charged``: the last is an error without a payment."""
+        if self.transaction:
+            return PAID
+        return FREE if self.is_good else NOT_CHARGED
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the shop delivered."""
+        return 200 <= self.status < 400
+
+
+def paying_client(key: str, network: str, asset: str) -> Any:
+    """The SDK's client: pays with ``key``, in ``asset`` on ``network``, up to the limit."""
+    from eth_account import Account
+    from x402 import x402Client
+    from x402.mechanisms.evm import EthAccountSigner
+    from x402.mechanisms.evm.exact.register import register_exact_evm_client
+
+    allowed: Any = {
+        "network": network,
+        "asset": asset,
+        "max_amount_per_payment": str(MOST_PER_PAYMENT),
+    }
+    client = x402Client()
+    client.set_spend_controls({"allowed_assets": [allowed]})
+    return register_exact_evm_client(client, EthAccountSigner(Account.from_key(key)), network)
+
+
+async def shop(client: Any, url: str) -> AsyncIterator[Purchase]:
+    """Run every errand at the shop at ``url``, one after the other."""
+    from x402.http.clients.httpx import x402HttpxClient
+
+    async with x402HttpxClient(client, base_url=url, timeout=PATIENCE) as http:
+        for errand in ERRANDS:
+            yield await run_errand(http, errand)
+
+
+async def run_errand(http: Any, errand: Errand) -> Purchase:
+    """Ask; the client pays if it must; read from the answer what was paid."""
+    import httpx
+    from x402.http.clients.httpx import PaymentError
+
+    started = time.perf_counter()
+    try:
+        response = await http.request(errand.method, errand.path, json=errand.body)
+        settled = settlement(response)
+    except (httpx.HTTPError, PaymentError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        return Purchase(errand.what, 0, "", "", 0, time.perf_counter() - started, reason)
+    return Purchase(
+        what=errand.what,
+        status=response.status_code,
+        payer=(settled.payer or "") if settled else "",
+        transaction=settled.transaction if settled else "",
+        amount=int(settled.amount or 0) if settled else 0,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def settlement(response: Any) -> Any:
+    """What the shop says it was paid: its ``PAYMENT-RESPONSE``, None unless that says success."""
+    from x402.http import decode_payment_response_header
+
+    header = response.headers.get("PAYMENT-RESPONSE")
+    settled = decode_payment_response_header(header) if header else None
+    return settled if settled is not None and settled.success else None
+
+
+async def _print_purchases(client: Any, url: str) -> None:
+    async for purchase in shop(client, url):
+        print(json.dumps(asdict(purchase)), flush=True)
+
+
+def main() -> int:
+    """Go shopping; 0 unless the shop could not be asked at all."""
+    parser = argparse.ArgumentParser(prog="python -m demo_project.agent", description=__doc__)
+    parser.add_argument("url", help="the shop, e.g. http://127.0.0.1:8402")
+    parser.add_argument("--network", required=True, help="pay on this one (CAIP-2)")
+    parser.add_argument("--asset", required=True, help="pay with this token")
+    options = parser.parse_args()
+    key = os.environ.get("X402_AGENT_KEY")
+    if not key:
+        print("X402_AGENT_KEY is not set: the agent has nothing to pay with.", file=sys.stderr)
+        return 1
+    client = paying_client(key, options.network, options.asset)
+    asyncio.run(_print_purchases(client, options.url))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

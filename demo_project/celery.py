@@ -1,0 +1,11 @@
+"""The Celery app. x402-django's periodic tasks register themselves for beat."""
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "demo_project.settings")
+
+app = Celery("demo_project")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()

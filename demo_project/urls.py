@@ -1,0 +1,19 @@
+"""Routes of the demo shop. A merchant can put a price on any of the named ones in the admin."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+from demo_project import views
+from demo_project.api import ForecastView
+
+urlpatterns = [
+    path("", views.index, name="index"),
+    path("free/", views.free, name="free"),
+    path("weather/", views.weather, name="weather"),
+    path("async/quote/", views.quote, name="quote"),
+    path("api/forecast/", ForecastView.as_view(), name="forecast"),
+    path("articles/<slug:slug>/", views.article, name="article"),
+    path("broken/", views.broken, name="broken"),
+    path("x402/", include("x402_django.urls")),
+    path("admin/", admin.site.urls),
+]

@@ -175,7 +175,7 @@ class TestExceptionHandlers:
             "problem": {
                 "codes": "payment_required",
                 "full": {
-                    "message": "Payment is required to access this resource.",
+                    "message": "Payment is required: 0.02 USDC on Base Sepolia.",
                     "code": "payment_required",
                 },
             }

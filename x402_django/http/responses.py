@@ -7,6 +7,7 @@ exception from elsewhere.
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from django.http import HttpResponse
@@ -24,7 +25,9 @@ from x402_django.constants import (
 from x402_django.exceptions import SettlementFailed, X402Error
 from x402_django.http.paywall import paywall_response, wants_paywall
 from x402_django.http.resource import resource_url
+from x402_django.pricing.money import format_amount
 from x402_django.protocol.challenge import Challenge
+from x402_django.protocol.networks import display_name
 from x402_django.protocol.settlement import encode_settlement
 
 if TYPE_CHECKING:
@@ -32,20 +35,30 @@ if TYPE_CHECKING:
 
     from x402_django.models import Payment
     from x402_django.pricing import Quote
+    from x402_django.protocol.types import Offer
 
 
 def challenge_for(request: HttpRequest, quote: Quote, error: X402Error | None = None) -> Challenge:
     """The challenge that ``quote`` amounts to; ``error`` says why a payment was not accepted."""
-    if error is None:
-        return Challenge(resource_url(request), quote.description, quote.mime_type, quote.offers)
     return Challenge(
         resource_url(request),
         quote.description,
         quote.mime_type,
         quote.offers,
-        error=error.code,
-        message=str(error),
+        error=Code.PAYMENT_REQUIRED if error is None else error.code,
+        message=_price_sentence(quote.offers) if error is None else str(error),
     )
+
+
+@lru_cache(maxsize=256)
+def _price_sentence(offers: tuple[Offer, ...]) -> str:
+    """The price for a person: also of networks that v1's ``accepts`` has no name for."""
+    prices = [
+        f"{format_amount(offer.amount, offer.decimals, offer.symbol)} on "
+        f"{display_name(offer.network)}"
+        for offer in offers
+    ]
+    return f"Payment is required: {', or '.join(prices)}."
 
 
 def payment_required(

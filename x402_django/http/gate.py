@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from django.http.response import HttpResponseBase
 
     from x402_django.http.state import GateState
+    from x402_django.models import Payment
     from x402_django.pricing import Quote
     from x402_django.protocol.types import PresentedPayment, SignedPayment
 
@@ -115,8 +116,7 @@ def _admit_claim(
     payment = claimed.payment
     try:
         if claimed.entitlement is Entitlement.RESOLVE:
-            resolve(payment, actor="request")
-            claimed = entitlement_of(payment)
+            claimed = _resolved(payment)
         elif claimed.entitlement is Entitlement.VERIFY and signed is not None:
             _accept(claimed, signed)
     except SettlementFailed as failure:
@@ -133,6 +133,17 @@ def _admit_claim(
     return None
 
 
+def _resolved(payment: Payment) -> Claim:
+    """What a payment of unknown outcome entitles to, once its outcome is known."""
+    try:
+        resolve(payment, actor="request")
+    except (ServiceUnavailable, ConfigurationError) as trouble:
+        # Those say "you were not charged", which is just what is not known here.
+        logger.warning("Payment %s cannot be resolved now: %s", payment.public_id, trouble)
+        raise SettlementUnknown() from trouble
+    return entitlement_of(payment)
+
+
 def _accept(claimed: Claim, signed: SignedPayment) -> None:
     """Verify a new claim; settle it too if its flow wants the money first."""
     payment = claimed.payment
@@ -140,7 +151,12 @@ def _accept(claimed: Claim, signed: SignedPayment) -> None:
     if payment.is_paid:  # somebody else submitted the authorization meanwhile
         claimed.entitlement = entitlement_of(payment).entitlement
     elif payment.flow == FLOW_UPFRONT:
-        settle(payment, signed, lambda: {"delivery_started_at": clock.now()})
+        try:
+            settle(payment, signed, lambda: {"delivery_started_at": clock.now()})
+        except DatabaseTrouble as trouble:
+            # Whether the money moved cannot be written down, so it must be taken to have moved.
+            logger.exception("The ledger is out of reach while %s settles.", payment.public_id)
+            raise SettlementUnknown() from trouble
 
 
 def close_gate(

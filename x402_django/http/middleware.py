@@ -9,6 +9,7 @@ transaction, and runs the view a second time.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -78,17 +79,28 @@ class PaymentMiddleware:
 
     async def _call_async(self, request: HttpRequest) -> HttpResponseBase:
         state = _attach(request)
-        response: HttpResponseBase = await self.get_response(request)
+        response = await self._respond(request, state)
         if state.asked is not None and state.payment is None:
             if not payment_headers(request):
                 return await sync_to_async(_challenge_asked)(request, state, response)
             answer = await sync_to_async(_take_payment)(request, state, response)
             if answer is not None:
                 return answer
-            response = await self.get_response(request)
+            response = await self._respond(request, state)
         if state.payment is None and state.asked is None:
             return response
         return await sync_to_async(_finish)(request, state, response)
+
+    async def _respond(self, request: HttpRequest, state: GateState) -> HttpResponseBase:
+        try:
+            response: HttpResponseBase = await self.get_response(request)
+        except asyncio.CancelledError:
+            # The client went away. What is not yet paid need not wait for the claim to time out.
+            # What is paid does: its view may have effects, and may still run in a thread.
+            if state.payment is not None and not state.payment.is_paid:
+                await asyncio.shield(sync_to_async(abandon)(state, "The client went away."))
+            raise
+        return response
 
     def _process_view(
         self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any

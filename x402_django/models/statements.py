@@ -104,7 +104,7 @@ def move(
     if len(statements) == 1:
         with durable_statement(alias), connection.cursor() as cursor:
             cursor.execute(statements[0], [value for group in parameters for value in group])
-            return cursor.rowcount == 1
+            return bool(cursor.rowcount == 1)
     with transaction.atomic(using=alias, durable=True), connection.cursor() as cursor:
         cursor.execute(statements[0], parameters[0])
         if cursor.rowcount == 0:

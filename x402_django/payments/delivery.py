@@ -22,6 +22,7 @@ from django.http.response import HttpResponseBase
 
 from x402_django import clock
 from x402_django.conf import x402
+from x402_django.exceptions import InvalidTransition
 from x402_django.models import Payment
 from x402_django.payments.machine import annotate
 
@@ -68,8 +69,14 @@ def delivered_fields(response: HttpResponseBase) -> dict[str, Any]:
 
 
 def replay(payment: Payment) -> HttpResponse:
-    """The stored response of ``payment``, byte for byte."""
-    response = HttpResponse(bytes(payment.response_body or b""), status=payment.response_status)
+    """The stored response of ``payment``, byte for byte.
+
+    Raises InvalidTransition if its time ended, and it was emptied, at this very moment.
+    """
+    body = payment.response_body
+    if body is None:
+        raise InvalidTransition("The stored response is gone.")
+    response = HttpResponse(bytes(body), status=payment.response_status)
     del response["Content-Type"]
     for name, value in payment.response_headers or ():
         response[name] = value
@@ -94,7 +101,9 @@ def watch_delivery(payment: Payment, response: HttpResponseBase) -> None:
 def _watched(payment: Payment, chunks: Iterator[bytes]) -> Iterator[bytes]:
     try:
         yield from chunks
-    except BaseException:  # also GeneratorExit: the client went away
+    except Exception:
+        # Broken on our side: owed at once. A client that goes away (GeneratorExit) has to wait
+        # for X402["CLAIM_TIMEOUT"], or leaving early would make every stream free for ever.
         _mark_interrupted(payment)
         raise
     _mark_delivered(payment)

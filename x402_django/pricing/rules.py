@@ -113,8 +113,8 @@ def compile_rule(
         pk=rule.pk,
         name=rule.name,
         key=rule.key,
-        url_names=tuple(rule.url_names or ()),
-        methods=frozenset(method.upper() for method in rule.methods or ()),
+        url_names=_names(rule.url_names),
+        methods=frozenset(method.strip().upper() for method in _names(rule.methods)),
         price_usd=rule.price_usd,
         offers=offers,
         description=rule.description,
@@ -124,6 +124,11 @@ def compile_rule(
         valid_until=rule.valid_until,
         error=error,
     )
+
+
+def _names(value: list[str] | str | None) -> tuple[str, ...]:
+    """A JSON column that should be a list; a lone text in it is one name, not its letters."""
+    return (value,) if isinstance(value, str) else tuple(value or ())
 
 
 def load_rules(loaded_at: float) -> RuleSet:

@@ -50,16 +50,14 @@ def test_t25_a_copy_from_the_chain_buys_nothing_else(chain, rich):
     assert (earned(chain), Receipt.objects.count()) == (10_000, 1)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="While RESPONSE_STORE_TTL lasts, a stored answer goes to whoever presents the same "
-    "payload on the same request, and a settled payload is public.",
-)
-def test_t25_a_copy_from_the_chain_does_not_get_the_payers_stored_answer(chain, rich):
-    assert rich.pay("GET", "/weather/").status_code == 200
+def test_t25_a_copy_gets_nothing_but_the_stored_bytes(chain, rich):
+    """The documented limit: while an answer is stored, the same payload on the same request gets
+    it, and a settled payload is public. It runs no view, moves no money and gets nothing newer."""
+    bought = rich.pay("GET", "/weather/")
     thief = Client()
     response = thief.get("/weather/", headers=read_off_the_chain(thief.get("/weather/")))
-    assert b"sunny" not in response.content
+    assert response.content == bought.content
+    assert (runs["weather"], earned(chain), Receipt.objects.count()) == (1, 10_000, 1)
 
 
 def test_t25_after_the_stored_answers_time_a_copy_gets_nothing(chain, rich, settings):

@@ -126,7 +126,7 @@ def _admit_claim(
     if claimed.entitlement is Entitlement.WAIT:
         return responses.in_progress(payment)
     if claimed.entitlement is Entitlement.REPLAY:
-        return responses.paid(replay(payment), payment)
+        return responses.paid(request, replay(payment), payment)
     state.payment = payment
     state.signed = signed
     request.payment = payment  # type: ignore[attr-defined]
@@ -167,11 +167,10 @@ def close_gate(
     if payment is None:
         return response
     try:
-        if response.status_code >= 400:
-            return _close_failed(state, response)
+        if response.status_code >= 400 or responses.is_login_redirect(request, response):
+            return _close_failed(request, state, response)
         if payment.is_paid:
-            fields = delivered_fields(response)
-            annotate(payment, **fields)
+            annotate(payment, **delivered_fields(payment, response))
         else:
             _settle_response(state, response)
     except (SettlementFailed, SettlementUnknown, ServiceUnavailable, InvalidTransition) as error:
@@ -184,7 +183,7 @@ def close_gate(
         return responses.error_response(503, SettlementUnknown(), payment=payment)
     if not storable(response):
         watch_delivery(payment, response)
-    return responses.paid(response, payment)
+    return responses.paid(request, response, payment)
 
 
 def _settle_response(state: GateState, response: HttpResponseBase) -> None:
@@ -192,21 +191,23 @@ def _settle_response(state: GateState, response: HttpResponseBase) -> None:
     if payment is None or signed is None:
         raise InvalidTransition("There is no verified payment to settle.")
     try:
-        settle(payment, signed, lambda: delivered_fields(response))
+        settle(payment, signed, lambda: delivered_fields(payment, response))
     except SettlementUnknown:
         # Keep the answer: once the chain has told, the payer gets it without a second run.
         annotate(payment, **stored_fields(response))
         raise
 
 
-def _close_failed(state: GateState, response: HttpResponseBase) -> HttpResponseBase:
+def _close_failed(
+    request: HttpRequest, state: GateState, response: HttpResponseBase
+) -> HttpResponseBase:
     """The view said no or broke. Not yet paid: released. Paid already: owed, free on retry."""
     payment = state.payment
     if payment is None:
         return response
     abandon(state, f"The view answered {response.status_code}.")
     if payment.is_paid:
-        return responses.paid(response, payment)
+        return responses.paid(request, response, payment)
     return responses.private(response)
 
 

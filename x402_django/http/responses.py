@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
@@ -20,11 +21,12 @@ from x402_django.constants import (
     EXPOSED_HEADERS,
     PAYMENT_HEADERS,
     PAYMENT_REQUIRED_HEADER,
+    V1_PAYMENT_HEADER,
     Code,
 )
 from x402_django.exceptions import SettlementFailed, X402Error
 from x402_django.http.paywall import paywall_response, wants_paywall
-from x402_django.http.resource import resource_url
+from x402_django.http.resource import payment_headers, resource_url
 from x402_django.pricing.money import format_amount
 from x402_django.protocol.challenge import Challenge
 from x402_django.protocol.networks import display_name
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from x402_django.models import Payment
     from x402_django.pricing import Quote
     from x402_django.protocol.types import Offer
+
+#: django.contrib.auth.REDIRECT_FIELD_NAME, without requiring that app.
+REDIRECT_FIELD_NAME: Final = "next"
 
 
 def challenge_for(request: HttpRequest, quote: Quote, error: X402Error | None = None) -> Challenge:
@@ -129,10 +134,13 @@ def in_progress(payment: Payment | None) -> HttpResponse:
     return error_response(409, error, payment=payment)
 
 
-def paid(response: HttpResponseBase, payment: Payment) -> HttpResponseBase:
-    """Mark ``response`` as bought with ``payment``: never for a shared cache (threat 16)."""
+def paid(request: HttpRequest, response: HttpResponseBase, payment: Payment) -> HttpResponseBase:
+    """Mark ``response`` as bought with ``payment``: never for a shared cache (threat 16).
+
+    It answers in the version it was asked in; the payment may have been made in the other.
+    """
     name, value = encode_settlement(
-        version=payment.x402_version,
+        version=1 if V1_PAYMENT_HEADER in payment_headers(request) else 2,
         success=True,
         network=payment.network,
         transaction=payment.transaction,
@@ -158,6 +166,18 @@ def payment_status_url(payment: Payment) -> str | None:
         return reverse("x402:payment-status", kwargs={"public_id": payment.public_id})
     except NoReverseMatch:
         return None
+
+
+def is_login_redirect(request: HttpRequest, response: HttpResponseBase) -> bool:
+    """Whether the view sent the payer to log in (``redirect_to_login``): nothing was sold.
+
+    Other redirects may well be what was bought, such as a signed address to download from.
+    """
+    if response.status_code not in (301, 302, 303, 307, 308):
+        return False
+    query = parse_qs(urlsplit(response.get("Location", "")).query)
+    here = (request.get_full_path(), request.build_absolute_uri())
+    return any(back in here for back in query.get(REDIRECT_FIELD_NAME, ()))
 
 
 def options_response(view: Any) -> HttpResponse:

@@ -37,8 +37,9 @@ class PaymentRequiredMixin:
         return self.price
 
     @classmethod
-    def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
-        view: Callable[..., HttpResponseBase] = super().as_view(**initkwargs)  # type: ignore[misc]
+    def as_view(cls: Any, **initkwargs: Any) -> Callable[..., Any]:
+        """As ``View.as_view``; the callback carries the price to the gate."""
+        view: Callable[..., Any] = super().as_view(**initkwargs)
 
         def price(request: HttpRequest) -> Price:
             instance = cls(**initkwargs)
@@ -46,7 +47,7 @@ class PaymentRequiredMixin:
             instance.setup(  # type: ignore[attr-defined]
                 request, *(match.args if match else ()), **(match.kwargs if match else {})
             )
-            quoted = instance.get_price(request)
+            quoted: Price | None = instance.get_price(request)
             if quoted is None:
                 raise PriceNotConfigured()
             return quoted

@@ -103,6 +103,8 @@ class Payment(models.Model):
     settled_at = models.DateTimeField(_("settled"), null=True, blank=True)
     #: Set while a worker runs the view for a settled payment, so that no retry runs it too.
     delivery_started_at = models.DateTimeField(null=True, blank=True)
+    #: How often a response too large to store was begun to be sent; see payments/delivery.py.
+    deliveries = models.PositiveSmallIntegerField(default=0)
     delivered_at = models.DateTimeField(_("delivered"), null=True, blank=True)
     superseded_by = models.ForeignKey(
         "self",

@@ -58,7 +58,7 @@ def confirm_pending_payments(*, limit: int = 500) -> Report:
     report = Report()
     _resume_outbox()
     _resolve_unknown(report, limit)
-    _recheck_failed(report, limit)
+    _recheck_let_go(report, limit)
     _confirm_settled(report, limit)
     return report
 
@@ -98,27 +98,31 @@ def _resolve_unknown(report: Report, limit: int) -> None:
             report.settled += 1
 
 
-def _recheck_failed(report: Report, limit: int) -> None:
-    """Watch payments that a facilitator called failed, for as long as it could still settle them.
+def _recheck_let_go(report: Report, limit: int) -> None:
+    """Watch payments that were let go, for as long as a facilitator could still settle them.
 
-    It holds a signed authorization. Should it use it after all, the payer is owed.
+    One that is not ours was shown a signed authorization. Should it use it after all, the payer is
+    owed. What was used before it was presented here paid for something else; a failed payment was
+    unused when it was verified, so whatever used it came later.
     """
     from x402_django.chain import evidence  # loads web3, which web processes may never need
 
     aliases = [alias for alias in x402.facilitators if not get_facilitator(alias).trusted]
-    failed = Payment.objects.filter(
-        state=State.FAILED,
+    let_go = Payment.objects.filter(
+        state__in=(State.FAILED, State.RELEASED, State.REJECTED),
         facilitator__in=aliases,
         network__in=_readable_networks(),
         created_at__gte=clock.now() - timedelta(days=1),
         valid_before__gt=max(clock.timestamp() - 300, 0),
     ).order_by("created_at")
-    for payment in failed.defer("response_body")[:limit]:
+    for payment in let_go.defer("response_body")[:limit]:
+        signed = SignedPayment.from_row(payment)
         try:
-            found = evidence.find_settlement(
-                SignedPayment.from_row(payment), since=payment.created_at
-            )
-            if found is not None:
+            found = evidence.find_settlement(signed, since=payment.created_at)
+            if found is None:
+                continue
+            used_at = evidence.chain_time(payment.network, found.block_number)
+            if payment.state == State.FAILED or used_at > payment.created_at.timestamp():
                 mark_settled(payment, found.as_settlement(), {}, actor=ACTOR)
                 report.settled += 1
         except ServiceUnavailable:

@@ -28,6 +28,9 @@ from x402_django.payments.machine import annotate
 
 logger = logging.getLogger("x402_django.payments")
 
+#: How often a response that is not stored may be begun for one payment.
+MAX_DELIVERIES: Final = 3
+
 #: Headers that belong to one connection or one exchange and are never replayed.
 _NOT_STORED: Final = frozenset(
     {"set-cookie", "date", "connection", "transfer-encoding", "keep-alive", "content-length"}
@@ -58,13 +61,22 @@ def stored_fields(response: HttpResponseBase) -> dict[str, Any]:
     }
 
 
-def delivered_fields(response: HttpResponseBase) -> dict[str, Any]:
-    """As ``stored_fields``, and delivered: from the commit on, the payer can always fetch it."""
+def delivered_fields(payment: Payment, response: HttpResponseBase) -> dict[str, Any]:
+    """The columns to write as ``response`` is about to leave.
+
+    A stored one is delivered: from the commit on, the payer can always fetch it. One that is not
+    stored is on its way, and is delivered when the server has taken all of it (``watch_delivery``)
+    or when it leaves for the last time: who goes away before the last byte, again and again, does
+    not get a stream for ever.
+    """
     fields = stored_fields(response)
     if fields:
         fields["delivered_at"] = clock.now()
-    else:
-        fields["delivery_started_at"] = clock.now()
+        return fields
+    deliveries = payment.deliveries + 1
+    fields = {"deliveries": deliveries, "delivery_started_at": clock.now()}
+    if deliveries >= MAX_DELIVERIES:
+        fields["delivered_at"] = clock.now()
     return fields
 
 
@@ -143,8 +155,10 @@ def discard(response: HttpResponseBase) -> None:
 
 
 def _mark_interrupted(payment: Payment) -> None:
+    """The response broke on our side: owed at once, and not counted."""
+    deliveries = max(payment.deliveries - 1, 0)
     try:
-        return_debt(payment)
+        annotate(payment, delivery_started_at=None, delivered_at=None, deliveries=deliveries)
     except DatabaseTrouble:
         # Then the payer waits until X402["CLAIM_TIMEOUT"] has passed.
         logger.exception("Payment %s could not be marked as owed.", payment.public_id)

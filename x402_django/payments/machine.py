@@ -2,16 +2,18 @@
 
     claimed ─▶ verified ─▶ settling ─▶ settled ─▶ final ─▶ refunded
        │           │           │          └─▶ reversed ─▶ settling
-       ▼           ▼           ├─▶ failed ─▶ settled        found on chain after all
+       ▼           ▼           ├─▶ failed
     rejected    released       ├─▶ expired
                                └─▶ released                 provably nothing was sent
 
+    failed, rejected, released ─▶ settled                   found on chain after all
+
 ``released`` and ``rejected`` may be claimed again: the payer was not charged.
 
-Two arrows go beyond the first design. *settling → released*: the facilitator could not be
+Some arrows go beyond the first design. *settling → released*: the facilitator could not be
 reached at all, or the outbox wrote nothing, so nothing can have moved and the payer may simply
-retry. *failed → settled*: a facilitator said no and settled all the same; the money is here, so
-the payer is owed.
+retry. *… → settled*: a facilitator that was shown a signed authorization said no, or was let go,
+and settled all the same; the money is here, so the payer is owed.
 
 A transition is one conditional UPDATE. It takes the row's lock and compares state and attempt in
 the same statement, which is what SELECT FOR UPDATE, re-check, save would do in three, and holds
@@ -44,8 +46,8 @@ TRANSITIONS: Final[dict[str, frozenset[str]]] = {
     State.FINAL: frozenset({State.REFUNDED}),
     State.REVERSED: frozenset({State.SETTLING}),
     State.FAILED: frozenset({State.SETTLED}),
-    State.RELEASED: frozenset({State.CLAIMED}),
-    State.REJECTED: frozenset({State.CLAIMED}),
+    State.RELEASED: frozenset({State.CLAIMED, State.SETTLED}),
+    State.REJECTED: frozenset({State.CLAIMED, State.SETTLED}),
     State.EXPIRED: frozenset(),
     State.REFUNDED: frozenset(),
 }

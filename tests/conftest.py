@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from django.conf import settings
 
 from tests.facilitators.instant import InstantFacilitator
 from tests.shop.runs import runs
@@ -24,6 +26,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(skip)
+
+
+def pytest_unconfigure() -> None:
+    """Remove what Django leaves of an SQLite test database: a thread's open connection keeps the
+    write-ahead log alive.
+    """
+    name = settings.DATABASES["default"].get("TEST", {}).get("NAME")
+    if name and settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+        for left in Path(name).parent.glob(f"{Path(name).name}*"):
+            left.unlink(missing_ok=True)
 
 
 def missing_service(name: str, how: str) -> None:

@@ -64,9 +64,10 @@ class PriceRuleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             return False
         return super().has_delete_permission(request, obj)
 
-    def get_actions(self, request: HttpRequest) -> Any:
+    def get_actions(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Without "delete selected", which does not ask about each row."""
-        actions = super().get_actions(request)
+        # Django 6.1 passes where the actions are shown; 5.2 does not.
+        actions = super().get_actions(request, *args, **kwargs)
         actions.pop("delete_selected", None)
         return actions
 

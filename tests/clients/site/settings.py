@@ -1,0 +1,37 @@
+"""Settings of the live site; the chain and the database come from the environment."""
+
+from __future__ import annotations
+
+import os
+
+from tests.settings import *  # noqa: F403
+from x402_django.chain.devchain import deployment
+
+ROOT_URLCONF = "tests.clients.site.urls"
+WSGI_APPLICATION = "tests.clients.site.wsgi.application"
+
+X402 = {
+    "PAY_TO": os.environ["SITE_PAY_TO"],
+    "NETWORKS": {
+        "eip155:84532": {
+            "RPC_URLS": [os.environ["SITE_RPC_URL"]],
+            "CONFIRMATIONS": 1,
+            "POLL_INTERVAL": 0.05,
+            "ASSETS": [
+                {
+                    "ADDRESS": deployment.TOKEN_ADDRESS,
+                    "NAME": deployment.TOKEN_NAME,
+                    "VERSION": deployment.TOKEN_VERSION,
+                    "DECIMALS": deployment.TOKEN_DECIMALS,
+                    "SYMBOL": deployment.TOKEN_SYMBOL,
+                }
+            ],
+        }
+    },
+    "FACILITATORS": {
+        "default": {
+            "BACKEND": "x402_django.facilitators.LocalFacilitator",
+            "OPTIONS": {"KEY_ENV": "SITE_SETTLER_KEY"},
+        }
+    },
+}

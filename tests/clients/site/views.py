@@ -1,0 +1,64 @@
+"""Two paid views that count their runs for all processes, and a look into the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+from x402_django.http.decorators import payment_required
+from x402_django.models import ChainTransaction, Payment, Receipt
+
+RUNS = Path(os.environ["SITE_RUNS_FILE"])
+
+
+def count_run(request: HttpRequest) -> dict[str, object]:
+    """Append a line, which is atomic, and say which number it has."""
+    payer = request.payment.payer  # type: ignore[attr-defined]
+    with RUNS.open("a") as runs:
+        runs.write(f"{request.path} {payer}\n")
+    return {"path": request.path, "payer": payer, "body": request.body.decode()}
+
+
+@payment_required("$0.01", description="A counted answer", mime_type="application/json")
+def counted(request: HttpRequest) -> HttpResponse:
+    """Slow enough for copies of a payment to arrive while it runs."""
+    answer = count_run(request)
+    time.sleep(float(request.GET.get("seconds", "0")))
+    return JsonResponse(answer)
+
+
+@transaction.non_atomic_requests  # Django runs no async view in a transaction
+@payment_required("$0.02")
+async def counted_async(request: HttpRequest) -> HttpResponse:
+    await asyncio.sleep(0)
+    return JsonResponse(count_run(request))
+
+
+def ledger(request: HttpRequest) -> HttpResponse:
+    """What the site has written about one payer's payments, for the tests to compare."""
+    payer = request.GET["payer"]
+    payments = Payment.objects.filter(payer=payer).order_by("pk")
+    sent = ChainTransaction.objects.filter(payment__payer=payer)
+    return JsonResponse(
+        {
+            "payments": [
+                {
+                    "state": payment.state,
+                    "amount": payment.amount,
+                    "transaction": payment.transaction,
+                    "version": payment.x402_version,
+                    "delivered": payment.delivered_at is not None,
+                }
+                for payment in payments
+            ],
+            "receipts": list(
+                Receipt.objects.filter(payer=payer).values("amount", "pay_to", "transaction")
+            ),
+            "sent": list(sent.values_list("hash", flat=True)),
+        }
+    )

@@ -1,0 +1,127 @@
+"""The official TypeScript clients, unmodified, buy from a live server.
+
+``@x402/fetch`` speaks x402 v2 and ``x402-fetch`` v1.
+Their versions are pinned in ``node/package-lock.json``. They are installed once per run of the
+suite, outside the repository; set ``X402_NODE_CLIENTS`` to a directory to keep the installation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.clients.live import PAY_TO, Site, assert_bought_once, decode_header
+from tests.conftest import missing_service
+from x402_django.chain.devchain.deployment import TOKEN_ADDRESS
+
+pytestmark = pytest.mark.node
+
+NODE = Path(__file__).parent / "node"
+INSTALL_SECONDS = 300
+
+
+@pytest.fixture(scope="session")
+def clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the runner scripts, with the clients installed beside them."""
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        missing_service("Node.js with npm", "install Node.js 20 or newer")
+    kept = os.environ.get("X402_NODE_CLIENTS")
+    directory = Path(kept) if kept else tmp_path_factory.mktemp("node")
+    shutil.copytree(
+        NODE, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules")
+    )
+    lock = (NODE / "package-lock.json").read_text()
+    installed = directory / "installed-lock.json"
+    if not (installed.exists() and installed.read_text() == lock):
+        done = subprocess.run(
+            [str(npm), "ci"],
+            cwd=directory,
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_SECONDS,
+            check=False,
+        )
+        if done.returncode:
+            missing_service("The npm registry", done.stderr[-500:])
+        installed.write_text(lock)
+    return directory
+
+
+def buy(
+    clients: Path, site: Site, account: Any, version: int, path: str, *request: str
+) -> dict[str, Any]:
+    """Let the client of ``version`` request ``path``; what it was answered."""
+    done = subprocess.run(
+        ["node", f"pay_v{version}.mjs", site.url + path, *request],
+        cwd=clients,
+        env={**os.environ, "PAYER_KEY": "0x" + bytes(account.key).hex(), "TOKEN": TOKEN_ADDRESS},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("path", "amount", "request_"),
+    [
+        ("/counted/", 10_000, ("GET",)),
+        ("/counted-async/", 20_000, ("GET",)),
+        ("/counted/", 10_000, ("POST", "an order")),
+    ],
+    ids=["get", "async", "post"],
+)
+@pytest.mark.parametrize(
+    ("version", "header"), [(1, "x-payment-response"), (2, "payment-response")]
+)
+def test_buys(
+    clients: Path,
+    site: Site,
+    version: int,
+    header: str,
+    path: str,
+    amount: int,
+    request_: tuple[str, ...],
+) -> None:
+    account, earned = site.new_payer(), site.chain.dollars(PAY_TO)
+
+    answer = buy(clients, site, account, version, path, *request_)
+
+    assert answer["status"] == 200, answer
+    assert json.loads(answer["text"]) == {
+        "path": path,
+        "payer": account.address,
+        "body": "".join(request_[1:]),
+    }
+    assert_bought_once(
+        site,
+        account.address,
+        decode_header(answer["headers"][header]),
+        path=path,
+        amount=amount,
+        version=version,
+        earned_before=earned,
+    )
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_payer_without_funds_gets_no_content(clients: Path, site: Site, version: int) -> None:
+    account, earned = site.new_payer(dollars=0), site.chain.dollars(PAY_TO)
+
+    answer = buy(clients, site, account, version, "/counted/", "GET")
+
+    assert answer["status"] == 402
+    assert json.loads(answer["text"])["error"] == "insufficient_funds"
+    assert site.runs(account.address) == []
+    assert site.transfers(account.address) == []
+    assert site.chain.dollars(PAY_TO) == earned

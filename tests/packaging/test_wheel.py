@@ -1,0 +1,186 @@
+"""What is in the wheel, and that a bare project runs on it alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from email.parser import HeaderParser
+from pathlib import Path
+
+import pytest
+
+from tests.packaging.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+PACKAGE = ROOT / "x402_django"
+
+
+@pytest.fixture(scope="module")
+def names(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def test_every_file_of_the_package_is_in_it(names: set[str]) -> None:
+    expected = {
+        path.relative_to(ROOT).as_posix()
+        for path in PACKAGE.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".po"
+    }
+    assert expected - names == set()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "py.typed",
+        "migrations/0001_initial.py",
+        "templates/x402_django/paywall.html",
+        "static/x402_django/admin/admin.css",
+        "chain/devchain/artifacts/TestDollar.json",
+        "testing/payer.py",
+        "management/commands/x402_devchain.py",
+    ],
+)
+def test_what_must_be_in_it(names: set[str], name: str) -> None:
+    assert f"x402_django/{name}" in names
+
+
+def test_nothing_else_is_in_it(names: set[str]) -> None:
+    tops = {name.partition("/")[0] for name in names}
+    (metadata,) = {name for name in tops if name.endswith(".dist-info")}
+    assert tops == {"x402_django", metadata}
+    assert f"{metadata}/licenses/LICENSE" in names
+
+
+def test_metadata(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (one for one in archive.namelist() if one.endswith(".dist-info/METADATA"))
+        metadata = HeaderParser().parsestr(archive.read(name).decode())
+    assert metadata["Name"] == "x402-django"
+    assert metadata["License-Expression"] == "MIT"
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    unconditional = {
+        line.partition(";")[0].strip().split("[")[0].split(">")[0].split("<")[0]
+        for line in metadata.get_all("Requires-Dist", [])
+        if "extra ==" not in line
+    }
+    assert unconditional == {
+        "Django",
+        "djangorestframework",
+        "celery",
+        "x402",
+        "web3",
+        "eth-account",
+        "coincurve",
+    }
+
+
+SETTINGS = """
+INSTALLED_APPS += ["x402_django"]
+MIDDLEWARE += ["x402_django.http.middleware.PaymentMiddleware"]
+STATIC_ROOT = BASE_DIR / "collected"
+X402 = {
+    "PAY_TO": "0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
+    "NETWORKS": {"eip155:84532": {"RPC_URLS": ["http://127.0.0.1:9"]}},
+    "FACILITATORS": {
+        "default": {
+            "BACKEND": "x402_django.facilitators.RemoteFacilitator",
+            "OPTIONS": {"URL": "https://facilitator.example"},
+        }
+    },
+}
+"""
+URLS = """
+from django.contrib import admin
+from django.http import JsonResponse
+from django.urls import include, path
+from x402_django.http.decorators import payment_required
+
+
+@payment_required("$0.01", description="Today's weather")
+def weather(request):
+    return JsonResponse({"payer": request.payment.payer})
+
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("x402/", include("x402_django.urls")),
+    path("weather/", weather),
+]
+"""
+VISIT = """
+import base64, json
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.test import Client
+
+client = Client(HTTP_HOST="localhost")
+unpaid = client.get("/weather/")
+assert unpaid.status_code == 402, unpaid.status_code
+challenge = json.loads(base64.b64decode(unpaid["PAYMENT-REQUIRED"]))
+assert challenge["accepts"][0]["amount"] == "10000", challenge
+assert unpaid.json()["accepts"][0]["network"] == "base-sepolia", unpaid.content
+
+page = client.get("/weather/", HTTP_ACCEPT="text/html", HTTP_USER_AGENT="Mozilla/5.0")
+assert page.status_code == 402 and page["Content-Type"].startswith("text/html"), page
+assert b"0.01" in page.content, page.content
+
+client.force_login(User.objects.create_superuser("merchant"))
+ours = [model._meta for model in admin.site._registry if model._meta.app_label == "x402_django"]
+assert {"payment", "pricerule", "receipt"} <= {meta.model_name for meta in ours}
+lists = [f"/admin/x402_django/{meta.model_name}/" for meta in ours]
+for path in ["/admin/", "/admin/x402_django/pricerule/add/", *lists]:
+    assert client.get(path).status_code == 200, path
+print("visited")
+"""
+
+
+@pytest.fixture(scope="module")
+def bare_project(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str | Path]:
+    """A fresh virtual environment with the wheel and nothing else; ``startproject``."""
+    directory = tmp_path_factory.mktemp("bare")
+    python = directory / "venv" / "bin" / "python"
+    run([sys.executable, "-m", "venv", directory / "venv"], directory)
+    run([python, "-m", "pip", "install", "-q", wheel], directory)
+    run([python, "-m", "django", "startproject", "shop", directory], directory)
+    with (directory / "shop" / "settings.py").open("a") as settings:
+        settings.write(SETTINGS)
+    (directory / "shop" / "urls.py").write_text(URLS)
+    return [python, directory / "manage.py"]
+
+
+def run(command: list[str | Path], directory: Path, stdin: str | None = None) -> str:
+    """Run ``command`` without this repository on the path; what it printed."""
+    ours = ("DJANGO_SETTINGS_MODULE", "PYTHONPATH")
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        env={name: value for name, value in os.environ.items() if name not in ours},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_bare_project_runs_on_the_wheel(bare_project: list[str | Path]) -> None:
+    directory = Path(bare_project[1]).parent
+
+    def manage(*arguments: str, stdin: str | None = None) -> str:
+        return run([*bare_project, *arguments], directory, stdin)
+
+    run([bare_project[0], "-m", "pip", "check"], directory)
+    assert "no issues" in manage("check")
+    manage("migrate", "--verbosity", "0")
+    assert "No changes detected" in manage("makemigrations", "--check", "--dry-run")
+    assert "visited" in manage("shell", "--no-imports", "--verbosity", "0", stdin=VISIT)
+    manage("collectstatic", "--no-input", "--verbosity", "0")
+    assert (directory / "collected" / "x402_django" / "admin" / "admin.css").is_file()

@@ -354,11 +354,17 @@ class TestNetworks:
             assert ids() == ["E005"]
 
     def test_e005_not_with_a_provider_or_a_trusted_facilitator(self) -> None:
-        with override_settings(X402=network(RPC_URLS=[], PROVIDER="tests.provider")):
+        provider = "x402_django.testing.chain.dev_provider"
+        with override_settings(X402=network(RPC_URLS=[], PROVIDER=provider)):
             assert ids() == []
         trusted = facilitator("tests.test_checks.Trusting") | {"NETWORKS": {NETWORK: {}}}
         with override_settings(X402=trusted):
             assert ids() == []
+
+    @pytest.mark.parametrize("provider", ["nowhere.provider", "provider", "math.pi", 5, ""])
+    def test_e016_a_provider_that_is_none(self, provider: object) -> None:
+        with override_settings(X402=network(PROVIDER=provider)):
+            assert ids() == ["E016"]
 
     def test_e005_a_wallet_of_our_own_needs_the_network(
         self, monkeypatch: pytest.MonkeyPatch
@@ -392,6 +398,17 @@ class TestFacilitators:
     def test_backends_report_their_own_options(self) -> None:
         with override_settings(X402=facilitator(SPEED="fast")):
             assert ids() == ["E030"]
+
+    @pytest.mark.parametrize("seconds", ["10", 0, -1, True, None, float("inf"), float("nan")])
+    def test_e035_a_number_that_is_none(self, seconds: object) -> None:
+        remote = {
+            "backend": "x402_django.facilitators.RemoteFacilitator",
+            "URL": "https://f.example",
+        }
+        with override_settings(X402=facilitator(**remote, SETTLE_TIMEOUT=seconds)):
+            assert ids() == ["E035"]
+        with override_settings(X402=facilitator(**remote, SETTLE_TIMEOUT=2.5)):
+            assert ids() == []
 
     def test_a_wallet_without_its_key(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("SETTLER_KEY", raising=False)

@@ -22,6 +22,7 @@ contains a key, a signature or the text of a foreign exception.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -100,7 +101,21 @@ class PaymentRefused(X402Error):
     """A readable payment that does not pay for this offer (answered 402, fresh challenge)."""
 
     code = Code.INVALID_REQUIREMENTS
-    message = "The payment does not match what this resource costs."
+    message = "The payment was not accepted."
+
+    #: For refusals that name their code alone, as facilitators do.
+    _SENTENCES = MappingProxyType(
+        {
+            Code.INSUFFICIENT_FUNDS: "The payer does not have enough of the token.",
+            Code.INVALID_REQUIREMENTS: "The payment does not match what this resource costs.",
+            Code.INVALID_SIGNATURE: "The payment was not signed by its payer.",
+            Code.INVALID_VALID_BEFORE: "The payment has expired or is about to.",
+            Code.NONCE_USED: "This payment was used before. Sign a new one.",
+        }
+    )
+
+    def __init__(self, message: str | None = None, *, code: str | None = None) -> None:
+        super().__init__(message or self._SENTENCES.get(code or self.code), code=code)
 
 
 class SettlementError(X402Error):

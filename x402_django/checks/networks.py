@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from django.core.checks import CheckMessage, Error, Warning, register
+from django.utils.module_loading import import_string
 
 from x402_django.checks.raw import (
     TAG,
@@ -88,6 +89,30 @@ def check_network_names(**kwargs: Any) -> list[CheckMessage]:
                         "method in the admin and silence this."
                     ),
                     id="x402_django.W010",
+                )
+            )
+    return messages
+
+
+@register(TAG)
+def check_providers(**kwargs: Any) -> list[CheckMessage]:
+    """E016: a PROVIDER that is no dotted path to a callable."""
+    messages: list[CheckMessage] = []
+    for name, entry in entries("NETWORKS").items():
+        path = network_value(entry, "PROVIDER")
+        if path is None:
+            continue
+        try:
+            usable = isinstance(path, str) and callable(import_string(path))
+        except ImportError:
+            usable = False
+        if not usable:
+            messages.append(
+                Error(
+                    f"{path_of('NETWORKS', name, 'PROVIDER')} is {path!r}, which cannot be "
+                    "imported or called.",
+                    hint="Write the dotted path of a function that returns a web3 provider.",
+                    id="x402_django.E016",
                 )
             )
     return messages

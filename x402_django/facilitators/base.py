@@ -26,6 +26,7 @@ raise decides what happens to money: read ``settle`` below twice.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import threading
@@ -75,6 +76,8 @@ class BaseFacilitator:
     needs_rpc: ClassVar[bool] = False
     #: Names of the ``OPTIONS`` it knows; others are reported by ``check``.
     option_names: ClassVar[frozenset[str]] = frozenset()
+    #: Those of them that are numbers above zero.
+    number_names: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, alias: str, options: Mapping[str, Any]) -> None:
         self.alias = alias
@@ -120,18 +123,35 @@ class BaseFacilitator:
         """Problems of its options, for ``manage.py check``. No network."""
         from django.core.checks import Error
 
-        unknown = sorted(set(self.options) - self.option_names)
-        return [
+        where = f"X402['FACILITATORS'][{self.alias!r}]['OPTIONS']"
+        known = ", ".join(sorted(self.option_names)) or "none"
+        unknown = [
             Error(
-                f"X402['FACILITATORS'][{self.alias!r}]['OPTIONS'] has an unknown key {name!r}.",
-                hint=f"Known are: {', '.join(sorted(self.option_names)) or 'none'}.",
+                f"{where} has an unknown key {name!r}.",
+                hint=f"Known are: {known}.",
                 id="x402_django.E030",
             )
-            for name in unknown
+            for name in sorted(set(self.options) - self.option_names)
         ]
+        wrong = [
+            Error(
+                f"{where}[{name!r}] is {self.options[name]!r}.",
+                hint="Write a number greater than 0.",
+                id="x402_django.E035",
+            )
+            for name in sorted(self.number_names.intersection(self.options))
+            if not _is_positive(self.options[name])
+        ]
+        return [*unknown, *wrong]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.alias!r}>"
+
+
+def _is_positive(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 < value < math.inf
 
 
 def reason_code(reason: str | None, *, default: str) -> str:

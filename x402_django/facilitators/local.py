@@ -54,6 +54,7 @@ class LocalFacilitator(BaseFacilitator):
     spends_gas = True
     needs_rpc = True
     option_names = wallets.OPTION_NAMES | {"ALLOWED_FACTORIES", "MAX_GAS"}
+    number_names = frozenset({"MAX_GAS"})
 
     @cached_property
     def account(self) -> LocalAccount:

@@ -92,6 +92,7 @@ class RemoteFacilitator(BaseFacilitator):
     """
 
     option_names = frozenset({"URL", "TIMEOUT", "SETTLE_TIMEOUT", "AUTH", "TRUST"})
+    number_names = frozenset({"TIMEOUT", "SETTLE_TIMEOUT"})
 
     def __init__(self, alias: str, options: Mapping[str, Any]) -> None:
         super().__init__(alias, options)

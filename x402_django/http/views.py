@@ -39,12 +39,12 @@ class PaymentRequiredMixin:
     @classmethod
     def as_view(cls: Any, **initkwargs: Any) -> Callable[..., Any]:
         """As ``View.as_view``; the callback carries the price to the gate."""
-        view: Callable[..., Any] = super().as_view(**initkwargs)
+        view: Callable[..., Any] = super().as_view(**initkwargs)  # type: ignore[misc]
 
         def price(request: HttpRequest) -> Price:
             instance = cls(**initkwargs)
             match = request.resolver_match
-            instance.setup(  # type: ignore[attr-defined]
+            instance.setup(
                 request, *(match.args if match else ()), **(match.kwargs if match else {})
             )
             quoted: Price | None = instance.get_price(request)

@@ -23,7 +23,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "NETWORKS": {},
     "FACILITATORS": {},
     "BASE_URL": None,
-    "RULES_MAX_AGE": 5.0,
+    "RULES_MAX_AGE": 4.0,
     "MAX_HEADER_BYTES": 8192,
     "MAX_TIMEOUT_SECONDS": 300,
     "SETTLEMENT_TIMEOUT": 30,

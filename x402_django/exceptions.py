@@ -167,7 +167,6 @@ class PriceNotConfigured(ServiceUnavailable, ConfigurationError):
 
     code = Code.NO_PRICE
     message = "This resource is for sale, but has no price at the moment."
-    retryable = False
 
 
 class LedgerError(X402Error):

@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from django.core.exceptions import RequestDataTooBig
+from django.core.handlers.asgi import ASGIRequest
 from django.db import Error as DatabaseTrouble
 from django.http import RawPostDataException
 
@@ -38,12 +39,12 @@ from x402_django.payments.delivery import (
     return_debt,
     storable,
     stored_fields,
-    watch_delivery,
 )
 from x402_django.payments.machine import annotate
 from x402_django.payments.recording import release
 from x402_django.payments.resolution import resolve
 from x402_django.payments.settlement import settle, verify
+from x402_django.payments.watching import watch_delivery
 from x402_django.protocol.offers import check_validity, match_offer
 from x402_django.protocol.wire import read_payment_header
 
@@ -182,7 +183,8 @@ def close_gate(
         discard(response)
         return responses.error_response(503, SettlementUnknown(), payment=payment)
     if not storable(response):
-        watch_delivery(payment, response)
+        is_async = isinstance(request, ASGIRequest)
+        response = watch_delivery(payment, response, is_async=is_async)
     return responses.paid(request, response, payment)
 
 

@@ -39,7 +39,7 @@ class PaymentMethod(models.Model):
     over. They are the merchant's data, never taken from a client.
     """
 
-    name = models.CharField(_("name"), max_length=100, unique=True)
+    name = models.CharField(_("name"), max_length=100)
     scheme = models.CharField(_("scheme"), max_length=32, choices=Scheme, default=Scheme.EXACT)
     network = models.CharField(
         _("network"),
@@ -75,6 +75,7 @@ class PaymentMethod(models.Model):
         verbose_name_plural = _("payment methods")
         ordering = ["-priority", "pk"]
         constraints = [
+            models.UniqueConstraint(fields=["name"], name="x402_method_name_uniq"),
             models.UniqueConstraint(
                 fields=["scheme", "network", "asset", "pay_to"],
                 name="x402_method_uniq",
@@ -94,11 +95,12 @@ class PriceRule(models.Model):
     the older row.
     """
 
-    name = models.CharField(_("name"), max_length=100, unique=True)
+    name = models.CharField(_("name"), max_length=100)
     key = models.SlugField(
         _("key"),
         max_length=100,
         blank=True,
+        db_index=False,  # named in Meta
         help_text=_("Named in code: @payment_required(rule=“…”)."),
     )
     url_names = models.JSONField(
@@ -154,6 +156,7 @@ class PriceRule(models.Model):
         verbose_name_plural = _("price rules")
         ordering = ["-priority", "pk"]
         constraints = [
+            models.UniqueConstraint(fields=["name"], name="x402_rule_name_uniq"),
             models.CheckConstraint(
                 condition=Q(price_usd__isnull=False, token_amount__isnull=True)
                 | Q(price_usd__isnull=True, token_amount__isnull=False),

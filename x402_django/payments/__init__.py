@@ -7,7 +7,8 @@
 ``settlement``     verify and settle one payment
 ``recording``      what settlement writes down: arrived, unknown, let go
 ``resolution``     finding out what an unknown outcome was
-``delivery``       the stored response, debts, and what counts as delivered
+``delivery``       the stored response and debts
+``watching``       whether a response too large to store has arrived
 ``confirmation``   the periodic look at the chain
 ``maintenance``    claims of dead processes, stored responses past their time
 =================  ==================================================================

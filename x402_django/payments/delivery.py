@@ -3,21 +3,17 @@
 A stored response is part of the transaction that writes ``settled``: from then on the same
 payment on the same request gets the same bytes, whatever happens to this process or connection.
 What is too large to store, or is a stream, counts as delivered only once the server has taken
-all of it; until then it is a debt, and the view runs again, free, when the payer comes back.
+all of it (``watching``); until then it is a debt, and the view runs again, free, when the payer
+comes back.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
-from functools import partial
 from typing import Any, Final
 
-from asgiref.sync import sync_to_async
-from django.db import Error as DatabaseTrouble
-from django.db import close_old_connections
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
 from x402_django import clock
@@ -97,49 +93,6 @@ def replay(payment: Payment) -> HttpResponse:
     return response
 
 
-def watch_delivery(payment: Payment, response: HttpResponseBase) -> None:
-    """Mark ``payment`` delivered once the server has taken all of an unstored ``response``."""
-    if isinstance(response, StreamingHttpResponse):
-        chunks = response.streaming_content
-        if isinstance(chunks, AsyncIterator):
-            response.streaming_content = _watched_async(payment, chunks)
-        else:
-            response.streaming_content = _watched(payment, chunks)
-    else:
-        # Django closes a response once the server has taken it; there is no public hook.
-        response._resource_closers.append(partial(_mark_delivered, payment))  # type: ignore[attr-defined]
-
-
-def _watched(payment: Payment, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    try:
-        yield from chunks
-    except Exception:
-        # Broken on our side: owed at once. A client that goes away (GeneratorExit) has to wait
-        # for X402["CLAIM_TIMEOUT"], or leaving early would make every stream free for ever.
-        _mark_interrupted(payment)
-        raise
-    _mark_delivered(payment)
-
-
-async def _watched_async(payment: Payment, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    try:
-        async for chunk in chunks:
-            yield chunk
-    except Exception:
-        await sync_to_async(_mark_interrupted)(payment)
-        raise
-    await sync_to_async(_mark_delivered)(payment)
-
-
-def _mark_delivered(payment: Payment) -> None:
-    try:
-        annotate(payment, delivered_at=clock.now(), delivery_started_at=None)
-    except DatabaseTrouble:
-        # The bytes are out; the worst that follows is that the payer may fetch them once more.
-        logger.exception("Payment %s could not be marked as delivered.", payment.public_id)
-        close_old_connections()
-
-
 def discard(response: HttpResponseBase) -> None:
     """Let go of a response that will not be sent.
 
@@ -152,17 +105,6 @@ def discard(response: HttpResponseBase) -> None:
         except Exception:
             logger.exception("A discarded response could not be closed.")
     response._resource_closers.clear()  # type: ignore[attr-defined]
-
-
-def _mark_interrupted(payment: Payment) -> None:
-    """The response broke on our side: owed at once, and not counted."""
-    deliveries = max(payment.deliveries - 1, 0)
-    try:
-        annotate(payment, delivery_started_at=None, delivered_at=None, deliveries=deliveries)
-    except DatabaseTrouble:
-        # Then the payer waits until X402["CLAIM_TIMEOUT"] has passed.
-        logger.exception("Payment %s could not be marked as owed.", payment.public_id)
-        close_old_connections()
 
 
 def return_debt(payment: Payment) -> None:

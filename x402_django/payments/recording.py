@@ -56,6 +56,14 @@ def mark_settled(
         )
         note_unknown(payment)
         raise SettlementUnknown() from error
+    logger.info(
+        "Payment %s settled: %s of %s on %s in %s.",
+        payment.public_id,
+        payment.amount,
+        payment.asset_symbol,
+        payment.network,
+        payment.transaction,
+    )
 
 
 def _receipt(payment: Payment, transaction: str) -> Receipt:

@@ -153,6 +153,11 @@ def reason_code(reason: str | None, *, default: str) -> str:
     return _SPECIFIED.get(reason, reason)
 
 
+def is_positive(value: object) -> bool:
+    """Whether an option is a number greater than 0."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
 #: Reentrant: a facilitator that asks others gets them while it is built.
 _lock = threading.RLock()
 _instances: dict[tuple[int, str], BaseFacilitator] = {}

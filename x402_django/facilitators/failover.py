@@ -33,7 +33,13 @@ from x402_django.exceptions import (
     ServiceUnavailable,
     SettlementFailed,
 )
-from x402_django.facilitators.base import BaseFacilitator, Kind, facilitator_class, get_facilitator
+from x402_django.facilitators.base import (
+    BaseFacilitator,
+    Kind,
+    facilitator_class,
+    get_facilitator,
+    is_positive,
+)
 from x402_django.facilitators.breaker import CircuitBreaker
 
 if TYPE_CHECKING:
@@ -249,7 +255,6 @@ def _problem(alias: str, options: Mapping[str, Any]) -> str:
         if name == alias or issubclass(facilitator_class(name), FailoverFacilitator):
             return f"['FACILITATORS'] names {name!r}, which only asks others itself."
     for option in ("FAILURES", "COOL_DOWN"):
-        value = options.get(option, 1)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        if not is_positive(options.get(option, 1)):
             return f"[{option!r}] must be a number greater than 0."
     return ""

@@ -25,7 +25,7 @@ from x402_django.exceptions import (
     SettlementUnknown,
 )
 from x402_django.facilitators.answers import DEFINITE, OUT_OF_ORDER
-from x402_django.facilitators.base import BaseFacilitator, Kind, reason_code
+from x402_django.facilitators.base import BaseFacilitator, Kind, is_positive, reason_code
 from x402_django.facilitators.capabilities import DEFAULT_TTL, CachedCapabilities
 from x402_django.protocol import networks, sdk
 from x402_django.protocol.types import Settlement
@@ -204,6 +204,11 @@ class RemoteFacilitator(BaseFacilitator):
             self.auth_provider()
         except ConfigurationError as error:
             found.append(Error(str(error), id="x402_django.E032"))
+        found += [
+            Error(f"{where}[{name!r}] must be a number greater than 0.", id="x402_django.E037")
+            for name in ("TIMEOUT", "SETTLE_TIMEOUT", "SUPPORTED_TTL")
+            if not is_positive(self.options.get(name, 1))
+        ]
         return found
 
     @cached_property

@@ -338,9 +338,11 @@ def test_supported(hostile, remote) -> None:
     assert remote.supported() == {("exact", NETWORK)}
     assert remote.supports(NETWORK, "exact")
     assert not remote.supports("eip155:1", "exact")
+    assert len(hostile.calls_of("supported")) == 1
     hostile.set_mood(Mood.RETURNS_GARBAGE)
+    assert remote.supported() == {("exact", NETWORK)}
     with pytest.raises(FacilitatorUnavailable):
-        remote.supported()
+        client(hostile.url).supported()
 
 
 def test_configured_by_alias_and_trusted_only_on_demand(settings, chain, hostile) -> None:
@@ -368,6 +370,11 @@ def test_configured_by_alias_and_trusted_only_on_demand(settings, chain, hostile
         ({}, ["x402_django.E031"]),
         ({"URL": "ftp://facilitator.example"}, ["x402_django.E031"]),
         ({"URL": "http://facilitator.example"}, ["x402_django.W031"]),
+        ({"URL": "https://x402.org/facilitator"}, ["x402_django.W032"]),
+        ({"URL": "https://www.x402.org/facilitator"}, []),
+        ({"URL": "https://facilitator.example", "TIMEOUT": 0.5, "SUPPORTED_TTL": 60}, []),
+        ({"URL": "https://facilitator.example", "TIMEOUT": "5"}, ["x402_django.E035"]),
+        ({"URL": "https://facilitator.example", "SUPPORTED_TTL": 0}, ["x402_django.E035"]),
         ({"URL": "https://facilitator.example", "TIMOUT": 3}, ["x402_django.E030"]),
         ({"URL": "https://facilitator.example", "AUTH": "no.such.thing"}, ["x402_django.E032"]),
     ],

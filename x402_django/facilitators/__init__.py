@@ -10,13 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from x402_django.facilitators.base import BaseFacilitator, get_facilitator
+    from x402_django.facilitators.failover import FailoverFacilitator
     from x402_django.facilitators.local import LocalFacilitator
     from x402_django.facilitators.remote import RemoteFacilitator
 
-__all__ = ["BaseFacilitator", "LocalFacilitator", "RemoteFacilitator", "get_facilitator"]
+__all__ = [
+    "BaseFacilitator",
+    "FailoverFacilitator",
+    "LocalFacilitator",
+    "RemoteFacilitator",
+    "get_facilitator",
+]
 
 _HOMES = {
     "BaseFacilitator": "base",
+    "FailoverFacilitator": "failover",
     "LocalFacilitator": "local",
     "RemoteFacilitator": "remote",
     "get_facilitator": "base",

@@ -71,9 +71,9 @@ class BaseFacilitator:
     #: ledger looks at the chain before it releases anything.
     trusted: bool = False
     #: Whether settling spends gas from a wallet of this site.
-    spends_gas: ClassVar[bool] = False
+    spends_gas: bool = False
     #: Whether it works only on networks with ``RPC_URLS`` or a ``PROVIDER``.
-    needs_rpc: ClassVar[bool] = False
+    needs_rpc: bool = False
     #: Names of the ``OPTIONS`` it knows; others are reported by ``check``.
     option_names: ClassVar[frozenset[str]] = frozenset()
     #: Those of them that are numbers above zero.
@@ -91,6 +91,14 @@ class BaseFacilitator:
             FacilitatorUnavailable: no answer could be had (answered 503).
         """
         raise NotImplementedError
+
+    def verified_by(self, signed: SignedPayment) -> BaseFacilitator:
+        """``verify``, and say whose word it was: the facilitator that is to settle the payment.
+
+        That is this one, unless it asks others (see ``failover``). Raises as ``verify``.
+        """
+        self.verify(signed)
+        return self
 
     def settle(self, signed: SignedPayment, payment: Payment) -> Settlement:
         """Move the money. Called outside any database transaction; ``payment`` is ``settling``.
@@ -140,18 +148,12 @@ class BaseFacilitator:
                 id="x402_django.E035",
             )
             for name in sorted(self.number_names.intersection(self.options))
-            if not _is_positive(self.options[name])
+            if not is_positive(self.options[name])
         ]
         return [*unknown, *wrong]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.alias!r}>"
-
-
-def _is_positive(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return 0 < value < math.inf
 
 
 def reason_code(reason: str | None, *, default: str) -> str:
@@ -165,7 +167,15 @@ def reason_code(reason: str | None, *, default: str) -> str:
     return _SPECIFIED.get(reason, reason)
 
 
-_lock = threading.Lock()
+def is_positive(value: object) -> bool:
+    """Whether an option is a finite number greater than 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 < value < math.inf
+
+
+#: Reentrant: a facilitator that asks others gets them while it is built.
+_lock = threading.RLock()
 _instances: dict[tuple[int, str], BaseFacilitator] = {}
 
 
@@ -187,6 +197,11 @@ def get_facilitator(alias: str) -> BaseFacilitator:
 
 def build_facilitator(alias: str) -> BaseFacilitator:
     """A new instance for ``alias``, for checks. Raises as ``get_facilitator``."""
+    return facilitator_class(alias)(alias, x402.facilitators[alias].options)
+
+
+def facilitator_class(alias: str) -> type[BaseFacilitator]:
+    """The backend of ``alias``. Raises as ``get_facilitator``."""
     settings = x402.facilitators.get(alias)
     if settings is None:
         raise ConfigurationError(
@@ -205,7 +220,7 @@ def build_facilitator(alias: str) -> BaseFacilitator:
             f"X402['FACILITATORS'][{alias!r}]['BACKEND'] = {settings.backend!r} "
             "is not a subclass of BaseFacilitator."
         )
-    return backend(alias, settings.options)
+    return backend
 
 
 def _reset(*, setting: str, **kwargs: object) -> None:

@@ -10,7 +10,8 @@ import logging
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+from urllib.parse import urlsplit
 
 from django.utils.module_loading import import_string
 
@@ -23,8 +24,10 @@ from x402_django.exceptions import (
     SettlementFailed,
     SettlementUnknown,
 )
+from x402_django.facilitators.answers import DEFINITE, OUT_OF_ORDER
 from x402_django.facilitators.base import BaseFacilitator, Kind, reason_code
-from x402_django.protocol import sdk
+from x402_django.facilitators.capabilities import DEFAULT_TTL, CachedCapabilities
+from x402_django.protocol import networks, sdk
 from x402_django.protocol.types import Settlement
 
 if TYPE_CHECKING:
@@ -36,46 +39,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("x402_django.facilitators")
 
 _HASH: Final = re.compile(r"0x[0-9a-fA-F]{64}")
-
-#: Reasons of a refused verification that are about the facilitator, not the payment.
-_OUT_OF_ORDER: Final = frozenset(
-    {
-        Code.UNEXPECTED_VERIFY_ERROR,
-        Code.UNEXPECTED_SETTLE_ERROR,
-        "internal_error",
-        "invalid_exact_evm_failed_to_get_asset_info",
-        "invalid_exact_evm_failed_to_get_network_config",
-        "unexpected_error",
-    }
-)
-#: Reasons of a failed settlement that rule out that the authorization was used: it, or the
-#: payer's balance, could not pay. "Transaction failed" is not among them: somebody else may have
-#: submitted the same authorization a moment before.
-_DEFINITE: Final = frozenset(
-    {
-        Code.INSUFFICIENT_FUNDS,
-        Code.INVALID_NETWORK,
-        Code.INVALID_RECIPIENT,
-        Code.INVALID_REQUIREMENTS,
-        Code.INVALID_SCHEME,
-        Code.INVALID_SIGNATURE,
-        Code.INVALID_VALID_AFTER,
-        Code.INVALID_VALID_BEFORE,
-        Code.INVALID_VALUE,
-        Code.UNSUPPORTED_SCHEME,
-        Code.INVALID_PAYLOAD,
-        Code.INVALID_VERSION,
-        "asset_not_deployed_contract",
-        "eip6492_factory_not_allowed",
-        "invalid_exact_evm_eip3009_not_supported",
-        "invalid_exact_evm_payload_undeployed_smart_wallet",
-        "invalid_exact_evm_token_name_mismatch",
-        "invalid_exact_evm_token_version_mismatch",
-        "missing_eip712_domain",
-        "smart_wallet_deployment_failed",
-        "unsupported_network",
-    }
-)
 
 
 class RemoteFacilitator(BaseFacilitator):
@@ -89,18 +52,57 @@ class RemoteFacilitator(BaseFacilitator):
             returns ``{"verify": {…}, "settle": {…}, "supported": {…}}`` or a class whose
             instances have the SDK's ``get_auth_headers()``. Asked for each request.
         TRUST: True releases content on its word, without a look at the chain; default False.
+        SUPPORTED_TTL: seconds its answer to ``/supported`` is kept; default an hour.
+
+    For services that need more than that, subclass it; ``presets`` has examples.
     """
 
-    option_names = frozenset({"URL", "TIMEOUT", "SETTLE_TIMEOUT", "AUTH", "TRUST"})
-    number_names = frozenset({"TIMEOUT", "SETTLE_TIMEOUT"})
+    option_names = frozenset({"URL", "TIMEOUT", "SETTLE_TIMEOUT", "AUTH", "TRUST", "SUPPORTED_TTL"})
+    number_names = frozenset({"TIMEOUT", "SETTLE_TIMEOUT", "SUPPORTED_TTL"})
+    #: Where it is, if ``URL`` does not say.
+    default_url: ClassVar[str] = ""
+    #: The protocol version it is spoken to in.
+    x402_version: ClassVar[int] = 2
 
     def __init__(self, alias: str, options: Mapping[str, Any]) -> None:
         super().__init__(alias, options)
         self.trusted = options.get("TRUST") is True
 
+    @property
+    def url(self) -> str:
+        """Its base address, without a slash at the end. Raises ConfigurationError without one."""
+        url = self.options.get("URL") or self.default_url
+        if not url:
+            raise ConfigurationError(
+                f"X402['FACILITATORS'][{self.alias!r}]['OPTIONS'] needs a URL."
+            )
+        return str(url).rstrip("/")
+
+    def auth_provider(self) -> Any:
+        """What makes the headers that authenticate this site, as the SDK's AuthProvider; or None.
+
+        Raises ConfigurationError.
+        """
+        from x402_django.facilitators.transport import AuthHeaders
+
+        path = self.options.get("AUTH")
+        if not path:
+            return None
+        try:
+            source = import_string(path)
+        except ImportError as error:
+            raise ConfigurationError(
+                f"X402['FACILITATORS'][{self.alias!r}]['OPTIONS']['AUTH'] = {path!r} "
+                f"cannot be imported: {error}"
+            ) from error
+        return AuthHeaders(source)
+
+    def request_models(self, signed: SignedPayment) -> tuple[Any, Any]:
+        """Payload and requirements as the SDK's models, for ``/verify`` and ``/settle``."""
+        return sdk.to_sdk_payload(signed), sdk.to_sdk_requirements(signed.offer)
+
     def verify(self, signed: SignedPayment) -> None:
-        payload = sdk.to_sdk_payload(signed)
-        requirements = sdk.to_sdk_requirements(signed.offer)
+        payload, requirements = self.request_models(signed)
         client = self._verify_client
         try:
             answer = client.verify(payload, requirements)
@@ -113,15 +115,14 @@ class RemoteFacilitator(BaseFacilitator):
         if answer.is_valid:
             return
         code = reason_code(answer.invalid_reason, default=Code.INVALID_REQUIREMENTS)
-        if code in _OUT_OF_ORDER:
+        if code in OUT_OF_ORDER:
             raise self._unavailable("verify", None, code)
         raise PaymentRefused(code=code)
 
     def settle(self, signed: SignedPayment, payment: Payment) -> Settlement:
         import httpx
 
-        payload = sdk.to_sdk_payload(signed)
-        requirements = sdk.to_sdk_requirements(signed.offer)
+        payload, requirements = self.request_models(signed)
         client = self._settle_client
         try:
             answer = client.settle(payload, requirements)
@@ -141,16 +142,27 @@ class RemoteFacilitator(BaseFacilitator):
         transaction = answer.transaction or ""
         plausible = _HASH.fullmatch(transaction) is not None
         hint = transaction.lower() if plausible else ""
-        if not (_names(answer.payer, signed.payer) and answer.network == signed.offer.network):
+        named = answer.network or (not answer.success and signed.offer.network)
+        if not (_names(answer.payer, signed.payer) and _is_network(named, signed.offer.network)):
             raise self._unknown("it names another payer or network", hint)
         if answer.success and plausible:
             return Settlement(transaction=hint)
         code = reason_code(answer.error_reason, default=Code.UNEXPECTED_SETTLE_ERROR)
-        if answer.success or transaction or code not in _DEFINITE:
+        if answer.success or transaction or code not in DEFINITE:
             raise self._unknown(code, hint)
         raise SettlementFailed(code=code)
 
     def supported(self) -> frozenset[Kind]:
+        """As of the last time it was asked, which is not before somebody wants to know."""
+        return self._capabilities.get()
+
+    @cached_property
+    def _capabilities(self) -> CachedCapabilities:
+        ttl = float(self.options.get("SUPPORTED_TTL", DEFAULT_TTL))
+        return CachedCapabilities(self.ask_supported, ttl=ttl)
+
+    def ask_supported(self) -> frozenset[Kind]:
+        """``/supported``, now. Raises FacilitatorUnavailable."""
         client = self._verify_client
         try:
             answer = client.get_supported()
@@ -159,15 +171,17 @@ class RemoteFacilitator(BaseFacilitator):
         except Exception as error:  # noqa: BLE001 - as in verify
             raise self._unavailable("supported", error) from None
         return frozenset(
-            (kind.scheme, str(kind.network)) for kind in answer.kinds if kind.x402_version == 2
+            (kind.scheme, _caip2(str(kind.network)))
+            for kind in answer.kinds
+            if kind.x402_version == self.x402_version
         )
 
     def check(self) -> list[CheckMessage]:
         from django.core.checks import Error, Warning
 
-        where = f"X402['FACILITATORS'][{self.alias!r}]['OPTIONS']"
         found = super().check()
-        url = self.options.get("URL")
+        where = f"X402['FACILITATORS'][{self.alias!r}]['OPTIONS']"
+        url = self.options.get("URL") or self.default_url
         if not isinstance(url, str) or not url.startswith(("https://", "http://")):
             message = f"{where}['URL'] must be the facilitator's http(s) address."
             found.append(Error(message, id="x402_django.E031"))
@@ -178,8 +192,17 @@ class RemoteFacilitator(BaseFacilitator):
                     id="x402_django.W031",
                 )
             )
+        elif urlsplit(url).hostname == "x402.org":
+            found.append(
+                Warning(
+                    f"{where}['URL'] redirects to www.x402.org, and redirects are not followed: a "
+                    "signed payment goes where the settings say and nowhere else.",
+                    hint="Use the backend x402_django.facilitators.presets.X402OrgFacilitator.",
+                    id="x402_django.W032",
+                )
+            )
         try:
-            self._auth_provider()
+            self.auth_provider()
         except ConfigurationError as error:
             found.append(Error(str(error), id="x402_django.E032"))
         return found
@@ -195,29 +218,9 @@ class RemoteFacilitator(BaseFacilitator):
     def _client(self, timeout: float) -> Any:
         from x402_django.facilitators.transport import http_client
 
-        url = self.options.get("URL")
-        if not url:
-            raise ConfigurationError(
-                f"X402['FACILITATORS'][{self.alias!r}]['OPTIONS'] needs a URL."
-            )
         return sdk.http_facilitator_client(
-            url, timeout, http_client=http_client(timeout), auth_provider=self._auth_provider()
+            self.url, timeout, http_client=http_client(timeout), auth_provider=self.auth_provider()
         )
-
-    def _auth_provider(self) -> Any:
-        from x402_django.facilitators.transport import AuthHeaders
-
-        path = self.options.get("AUTH")
-        if not path:
-            return None
-        try:
-            source = import_string(path)
-        except ImportError as error:
-            raise ConfigurationError(
-                f"X402['FACILITATORS'][{self.alias!r}]['OPTIONS']['AUTH'] = {path!r} "
-                f"cannot be imported: {error}"
-            ) from error
-        return AuthHeaders(source)
 
     def _unavailable(
         self, operation: str, error: Exception | None, why: str = ""
@@ -237,6 +240,16 @@ def _names(payer: str | None, expected: str) -> bool:
     return payer is None or payer.lower() == expected.lower()
 
 
+def _is_network(named: Any, expected: str) -> bool:
+    """Whether a network's name, old or new, is that of ``expected`` (CAIP-2)."""
+    return isinstance(named, str) and _caip2(named) == expected
+
+
+def _caip2(name: str) -> str:
+    """The CAIP-2 name of a network; services answer with the names of version 1 too."""
+    return name if ":" in name else networks.network_of_v1(name) or name
+
+
 def _describe(error: Exception) -> str:
     """The kind of an error, and the HTTP status the SDK's message begins with; nothing else."""
     status = re.match(r"Facilitator \w+ failed \((\d{3})\)", str(error))
@@ -244,7 +257,5 @@ def _describe(error: Exception) -> str:
 
 
 def _is_loopback(url: str) -> bool:
-    from urllib.parse import urlsplit
-
     host = urlsplit(url).hostname or ""
     return host in ("localhost", "::1") or host.startswith("127.")

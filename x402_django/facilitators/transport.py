@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
-from x402_django.exceptions import FacilitatorUnavailable
+from x402_django.exceptions import ConfigurationError, FacilitatorUnavailable
+from x402_django.facilitators.answers import REFUSAL_STATUSES, proper_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+logger = logging.getLogger("x402_django.facilitators")
 
 #: Bytes of an answer that are read; real ones are a few hundred.
 MAX_ANSWER: Final = 256 * 1024
@@ -53,7 +57,21 @@ class BoundedTransport(httpx.HTTPTransport):
             response.close()
             raise httpx.ReadError("The answer cannot be read.", request=request)
         response.stream = _BoundedStream(response.stream, deadline)
+        if response.status_code in REFUSAL_STATUSES:
+            return _with_refusal_read(request, response)
         return response
+
+
+def _with_refusal_read(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+    """``response`` with its body read; with status 200 if the body is a proper refusal."""
+    try:
+        body = response.read()
+    finally:
+        response.close()
+    refusal = proper_refusal(request.url.path, response.status_code, body)
+    if refusal is None:
+        return httpx.Response(response.status_code, content=body)
+    return httpx.Response(200, content=refusal)
 
 
 class _BoundedStream(httpx.SyncByteStream):
@@ -98,6 +116,44 @@ class AuthHeaders:
                 f"The AUTH option's callable failed ({type(error).__name__})."
             ) from None
         return headers if hasattr(headers, "settle") else _Headers(headers)
+
+
+class RequestHeaders:
+    """An ``AuthProvider`` of the SDK whose headers are made for one request at a time.
+
+    Args:
+        make: takes the HTTP method and the endpoint ("verify", "settle", "supported"), returns
+            headers. Called for the endpoint that is asked and for no other.
+        name: the facilitator's alias, for the log.
+    """
+
+    def __init__(self, make: Callable[[str, str], Mapping[str, str]], name: str) -> None:
+        self._make = make
+        self._name = name
+
+    def get_auth_headers(self) -> RequestHeaders:
+        """Itself: the SDK then reads the attribute of the endpoint it is about to ask."""
+        return self
+
+    @property
+    def verify(self) -> dict[str, str]:
+        return self._for("POST", "verify")
+
+    @property
+    def settle(self) -> dict[str, str]:
+        return self._for("POST", "settle")
+
+    @property
+    def supported(self) -> dict[str, str]:
+        return self._for("GET", "supported")
+
+    def _for(self, method: str, endpoint: str) -> dict[str, str]:
+        """Raises FacilitatorUnavailable if they cannot be had: nothing was sent."""
+        try:
+            return dict(self._make(method, endpoint))
+        except ConfigurationError as error:
+            logger.error("Facilitator %s cannot authenticate: %s", self._name, error)
+            raise FacilitatorUnavailable() from None
 
 
 class _Headers:

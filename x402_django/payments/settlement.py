@@ -27,7 +27,7 @@ from x402_django.exceptions import (
 )
 from x402_django.facilitators.base import get_facilitator
 from x402_django.models import Payment
-from x402_django.payments.machine import Step, advance
+from x402_django.payments.machine import Step, advance, annotate
 from x402_django.payments.recording import mark_settled, note_unknown, release
 from x402_django.protocol.types import Settlement, SignedPayment
 
@@ -57,7 +57,7 @@ def verify(payment: Payment, signed: SignedPayment) -> None:
         ServiceUnavailable: and the payment is released.
     """
     try:
-        get_facilitator(payment.facilitator).verify(signed)
+        holder = get_facilitator(payment.facilitator).verified_by(signed)
     except PaymentRefused as refusal:
         if refusal.code == Code.NONCE_USED and _honour_front_run(payment, signed):
             return
@@ -74,6 +74,9 @@ def verify(payment: Payment, signed: SignedPayment) -> None:
     except Exception:
         release(payment, "Verification broke off.", code=Code.UNEXPECTED_VERIFY_ERROR)
         raise
+    if holder.alias != payment.facilitator:
+        # One of several: the row names it from now on, so that it alone is asked to settle.
+        annotate(payment, facilitator=holder.alias)
 
 
 def _honour_front_run(payment: Payment, signed: SignedPayment) -> bool:
@@ -133,9 +136,10 @@ def settle_now(
 ) -> None:
     """Settle a payment that is ``settling`` and ours. Raises as ``settle``."""
     deadline = time.monotonic() + x402.settlement_timeout
-    facilitator = get_facilitator(payment.facilitator)
+    # The offer may name a facilitator that asks several others; the row names the one of them
+    # that has the payment, and may name another after this call.
     try:
-        settlement = facilitator.settle(signed, payment)
+        settlement = get_facilitator(signed.offer.facilitator).settle(signed, payment)
     except SettlementFailed as failure:
         _judge_failure(payment, signed, failure, response_fields, actor=actor)
         return
@@ -152,7 +156,7 @@ def settle_now(
         logger.exception("Settling payment %s broke off.", payment.public_id)
         note_unknown(payment)
         raise SettlementUnknown() from error
-    if not facilitator.trusted:
+    if not get_facilitator(payment.facilitator).trusted:
         settlement = _prove(payment, signed, settlement, deadline)
     mark_settled(payment, settlement, response_fields(), actor=actor)
 

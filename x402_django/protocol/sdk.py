@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from x402.mechanisms.evm.signer import FacilitatorEvmSigner
     from x402.pending_settlement_store import PendingSettlementStore
     from x402.schemas import PaymentPayload, PaymentRequirements
+    from x402.schemas.v1 import PaymentPayloadV1, PaymentRequirementsV1
 
 
 def to_sdk_requirements(offer: Offer) -> PaymentRequirements:
@@ -35,6 +36,32 @@ def to_sdk_payload(signed: SignedPayment) -> PaymentPayload:
         accepted=to_sdk_requirements(signed.offer),
         resource=ResourceInfo(url=signed.resource_url),
     )
+
+
+def to_sdk_v1(signed: SignedPayment) -> tuple[PaymentPayloadV1, PaymentRequirementsV1]:
+    """The payment in the shapes of version 1, but with the CAIP-2 name of its network.
+
+    For facilitators that speak version 1 on every network, also those it had no names for.
+    """
+    from x402.schemas.v1 import PaymentPayloadV1, PaymentRequirementsV1
+
+    offer = signed.offer
+    payload = PaymentPayloadV1(
+        scheme=offer.scheme, network=offer.network, payload=signed.payload_dict()
+    )
+    requirements = PaymentRequirementsV1(
+        scheme=offer.scheme,
+        network=offer.network,
+        max_amount_required=str(offer.amount),
+        resource=signed.resource_url,
+        description="",
+        mime_type="",
+        pay_to=offer.pay_to,
+        max_timeout_seconds=offer.max_timeout_seconds,
+        asset=offer.asset,
+        extra=offer.as_v2()["extra"],
+    )
+    return payload, requirements
 
 
 def facilitator_scheme(

@@ -9,6 +9,7 @@ import pytest
 from tests.chain import support
 from x402_django.chain.devchain import DevChain
 from x402_django.testing.chain import dev_chain, reset_dev_chains
+from x402_django.testing.facilitators import Mood
 
 
 @pytest.fixture
@@ -21,3 +22,14 @@ def chain(settings: object) -> Iterator[DevChain]:
     support.requests.clear()
     yield dev_chain(support.NETWORK)
     reset_dev_chains()
+
+
+@pytest.fixture
+def patience(request: pytest.FixtureRequest) -> float:
+    """Seconds to wait for a facilitator: few where no answer will come, many where one will.
+
+    A busy machine must not turn an answer into a time-out.
+    """
+    parameters = getattr(request.node, "callspec", None)
+    mood = parameters.params.get("mood") if parameters else None
+    return 0.5 if mood in (Mood.HANGS, Mood.ACCEPTS_THEN_TIMES_OUT) else 20

@@ -204,25 +204,6 @@ def test_batch_of_requests(w3: Web3, chain: DevChain) -> None:
     assert (block["number"], dollars, wei) == (chain.height, 3, 0)
 
 
-def test_settlement_is_quick(w3: Web3, chain: DevChain, submitter: LocalAccount) -> None:
-    """Not a benchmark: an order of magnitude above what is measured (8 ms)."""
-    import time
-
-    payer = new_payer(chain, 1)
-    auth = Authorization(payer.address, SELLER, 1)
-    call = _call(w3, auth, sign_authorization(payer, auth))
-    fields = {**call, "gas": 200_000, "maxPriorityFeePerGas": 1, "maxFeePerGas": 10**10}
-    nonce = w3.eth.get_transaction_count(submitter.address)
-    signed = submitter.sign_transaction({**fields, "nonce": nonce, "chainId": 1337, "value": 0})
-    start = time.perf_counter()
-    sent = w3.eth.send_raw_transaction(signed.raw_transaction)
-    assert w3.eth.get_transaction_receipt(sent)["status"] == 1
-    assert time.perf_counter() - start < 0.5
-
-
-# ---------------------------------------------------------------------- logs
-
-
 def test_logs_by_range_address_and_topics(
     w3: Web3, chain: DevChain, submitter: LocalAccount
 ) -> None:

@@ -50,8 +50,6 @@ def test_waiting_has_an_end(tmp_path: Path) -> None:
 def test_they_are_told_to_stop(tmp_path: Path) -> None:
     with Children(tmp_path) as children:
         child = children.start("web", python("import time; time.sleep(60)"), os.environ)
-        started = time.monotonic()
-    assert time.monotonic() - started < 5
     assert child.process.returncode == -15
 
 

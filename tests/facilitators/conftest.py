@@ -1,3 +1,3 @@
-from tests.chain.fixtures import chain
+from tests.chain.fixtures import chain, patience
 
-__all__ = ["chain"]
+__all__ = ["chain", "patience"]

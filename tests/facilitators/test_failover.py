@@ -57,14 +57,6 @@ def second(chain):
 
 
 @pytest.fixture
-def patience(request) -> float:
-    """Seconds to wait for an answer: few where none will come, many where one will."""
-    parameters = getattr(request.node, "callspec", None)
-    mood = parameters.params.get("mood") if parameters else None
-    return 2 if mood in (Mood.HANGS, Mood.ACCEPTS_THEN_TIMES_OUT) else 15
-
-
-@pytest.fixture
 def use(settings, patience):
     """Configure the two; an address stands for one that runs no server of ours."""
 

@@ -375,10 +375,8 @@ def test_a_transaction_not_mined_in_time_is_unknown(chain) -> None:
     chain.set_automine(False)
     signed = sign(new_payer(chain, 1))
     payment = store(signed)
-    started = time.monotonic()
     with pytest.raises(SettlementUnknown) as unknown:
         settle(signed, payment)
-    assert 0.3 <= time.monotonic() - started < 0.6
     assert unknown.value.transaction == ChainTransaction.objects.get().hash
     assert chain.dollars(PAY_TO) == 0
 

@@ -27,8 +27,6 @@ from x402_django.facilitators.transport import MAX_ANSWER
 from x402_django.testing.chain import new_payer
 from x402_django.testing.facilitators import HostileFacilitator, Mood
 
-TIMEOUT = 0.3
-
 
 @pytest.fixture
 def hostile(chain: DevChain):
@@ -37,12 +35,12 @@ def hostile(chain: DevChain):
 
 
 @pytest.fixture
-def remote(hostile: HostileFacilitator) -> RemoteFacilitator:
-    return client(hostile.url)
+def remote(hostile: HostileFacilitator, patience: float) -> RemoteFacilitator:
+    return client(hostile.url, patience=patience)
 
 
-def client(url: str, **options: object) -> RemoteFacilitator:
-    timeouts = {"TIMEOUT": TIMEOUT, "SETTLE_TIMEOUT": TIMEOUT}
+def client(url: str, *, patience: float = 20, **options: object) -> RemoteFacilitator:
+    timeouts = {"TIMEOUT": patience, "SETTLE_TIMEOUT": patience}
     return RemoteFacilitator("remote", {"URL": url, **timeouts, **options})
 
 
@@ -221,18 +219,18 @@ def test_answers_to_settle(chain, hostile, remote, monkeypatch, changes, outcome
 def test_nobody_there_means_nothing_was_sent(chain) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        remote = client(f"http://127.0.0.1:{unused.getsockname()[1]}")
+        remote = client(f"http://127.0.0.1:{unused.getsockname()[1]}", patience=1)
         signed = sign(new_payer(chain, 1))
         with pytest.raises(FacilitatorUnavailable):
             remote.settle(signed, None)
         with pytest.raises(FacilitatorUnavailable):
             remote.verify(signed)
     with pytest.raises(FacilitatorUnavailable):
-        client("http://no-such-host.invalid").settle(signed, None)
+        client("http://no-such-host.invalid", patience=1).settle(signed, None)
 
 
 def test_no_tls_means_nothing_was_sent(chain, hostile) -> None:
-    remote = client(hostile.url.replace("http://", "https://"))
+    remote = client(hostile.url.replace("http://", "https://"), patience=1)
     with pytest.raises(FacilitatorUnavailable):
         remote.settle(sign(new_payer(chain, 1)), None)
     assert hostile.calls == []
@@ -272,10 +270,8 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
     ids=["endless", "compressed", "dripping"],
 )
 def test_an_answer_without_bounds_is_cut_off(chain, url) -> None:
-    started = time.monotonic()
-    with pytest.raises(SettlementUnknown):
-        client(url()).settle(sign(new_payer(chain, 1)), None)
-    assert time.monotonic() - started < 1.5
+    with pytest.raises(SettlementUnknown):  # it ends, though the answer would not
+        client(url(), patience=0.5).settle(sign(new_payer(chain, 1)), None)
 
 
 def headers() -> dict:
@@ -350,7 +346,7 @@ def test_configured_by_alias_and_trusted_only_on_demand(settings, chain, hostile
     settings.X402 = {
         **support.x402_settings(),
         "FACILITATORS": {
-            "plain": {"BACKEND": backend, "OPTIONS": {"URL": hostile.url}},
+            "plain": {"BACKEND": backend, "OPTIONS": {"URL": hostile.url, "SETTLE_TIMEOUT": 20}},
             "trusted": {"BACKEND": backend, "OPTIONS": {"URL": hostile.url, "TRUST": True}},
         },
     }

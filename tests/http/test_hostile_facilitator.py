@@ -12,6 +12,7 @@ from datetime import timedelta
 import pytest
 from web3 import Web3
 
+from tests.chain.fixtures import patience  # noqa: F401
 from tests.chain.support import NETWORK, x402_settings
 from tests.settings import PAY_TO
 from tests.shop.runs import runs
@@ -36,7 +37,7 @@ def chain():
 
 
 @pytest.fixture
-def facilitator(chain, settings):
+def facilitator(chain, settings, patience):  # noqa: F811
     with HostileFacilitator(chain) as hostile:
         base = x402_settings()
         settings.X402 = {
@@ -45,7 +46,11 @@ def facilitator(chain, settings):
             "FACILITATORS": {
                 "default": {
                     "BACKEND": "x402_django.facilitators.RemoteFacilitator",
-                    "OPTIONS": {"URL": hostile.url, "TIMEOUT": 0.5, "SETTLE_TIMEOUT": 0.5},
+                    "OPTIONS": {
+                        "URL": hostile.url,
+                        "TIMEOUT": patience,
+                        "SETTLE_TIMEOUT": patience,
+                    },
                 }
             },
         }

@@ -77,7 +77,9 @@ def wallet_reports(*, network: str | None = None, minimum: int = 100) -> list[Wa
     ConfigurationError where a wallet's key is not to be had.
     """
     rows = SettlementWallet.objects.values_list("network", "address", "next_nonce")
-    nonces = {(name, checksum(address)): nonce for name, address, nonce in rows}
+    nonces: dict[tuple[str, str], int] = {
+        (name, checksum(address)): nonce for name, address, nonce in rows
+    }
     return [
         _report(WalletReport(name, address, nonces.get((name, address))), minimum)
         for name, address in sorted({*_configured(), *nonces})

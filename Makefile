@@ -12,7 +12,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo serve test lint contracts bench clean
+.PHONY: help install demo serve test lint contracts bench chaos clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -68,6 +68,9 @@ contracts: ## compile contracts/src anew (needs Node.js)
 
 bench: $(VENV)/.stamp-bench ## measure, beside the official middleware
 	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(VENV)/.stamp-demo ## kill, cut, reorganise, then count every unit (needs PostgreSQL, Redis)
+	@exec $(BIN)/python -m chaos $(ARGS)
 
 clean: ## remove everything that was made, .venv included
 	rm -rf $(VENV) var build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache \

@@ -1,0 +1,175 @@
+"""Those who shop: patient, forgetful of answers, and strict about what they were told."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from x402_django.constants import PAYMENT_REQUIRED_HEADER, PAYMENT_SIGNATURE_HEADER
+from x402_django.testing.payer import Payer, decode, encode
+
+#: Atomic units of what is sold: GET /items/…, POST /orders/….
+PRICES = {"GET": 10_000, "POST": 20_000}
+#: What each buyer has: more than it can spend.
+PURSE = 10**9
+#: Things that a buyer tries to get at the same time.
+MOST_OPEN = 25
+#: Seconds until it asks again for the same thing.
+RETRY_AFTER = 1.0
+
+
+@dataclass(slots=True)
+class Purchase:
+    """One thing that one buyer wants once, and all that came of it."""
+
+    buyer: str
+    method: str
+    path: str
+    nonces: list[str] = field(default_factory=list)
+    copies: list[bytes] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+    asked_at: float = float("-inf")
+
+    @property
+    def price(self) -> int:
+        """In atomic units."""
+        return PRICES[self.method]
+
+
+class Buyer(threading.Thread):
+    """Buys one thing after another until told to stop, and finishes what it has begun.
+
+    It believes what it is told: 402 means "you have not paid", so it signs anew; anything else
+    but the goods means "ask again", so it sends the very same payment later. Now and then it hangs
+    up before the answer, sends a payment to both shops at once, or asks again for what it has.
+    """
+
+    def __init__(
+        self, sites: Sequence[str], seed: str, *, until: threading.Event, hasty: bool, most: int = 0
+    ) -> None:
+        super().__init__(daemon=True, name=f"buyer {seed}")
+        self.payer = Payer()
+        self.purchases: list[Purchase] = []
+        self.told: Counter[str] = Counter()
+        self.error: Exception | None = None
+        self.given_up = threading.Event()
+        self._sites = sites
+        self._chooser = random.Random(seed)
+        self._until = until
+        self._hasty = hasty
+        self._most = most
+        self._http = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0), timeout=20)
+
+    def run(self) -> None:
+        """Shop. What is not to be had yet is asked for again while other things are bought."""
+        try:
+            while not self.given_up.is_set():
+                open_ = [one for one in self.purchases if not one.copies]
+                if len(open_) < MOST_OPEN and not self._is_over():
+                    open_.append(self._new_purchase())
+                if not open_:
+                    return
+                purchase = min(open_, key=lambda one: one.asked_at)
+                if purchase.asked_at > time.monotonic() - RETRY_AFTER:
+                    time.sleep(0.05)
+                    continue
+                purchase.asked_at = time.monotonic()
+                self._go_on_with(purchase)
+        except Exception as error:
+            self.error = error
+        finally:
+            self._http.close()
+
+    def _is_over(self) -> bool:
+        return self._until.is_set() or 0 < self._most <= len(self.purchases)
+
+    def _new_purchase(self) -> Purchase:
+        method = self._chooser.choice(["GET", "POST"])
+        kind = "items" if method == "GET" else "orders"
+        path = f"/{kind}/{secrets.token_hex(8)}/"
+        self.purchases.append(Purchase(self.payer.address, method, path))
+        return self.purchases[-1]
+
+    def _go_on_with(self, purchase: Purchase) -> None:
+        """Ask once; if it costs something, pay at once and ask again."""
+        if purchase.headers and self._hasty and self._chooser.random() < 0.1:
+            self._send_to_both(purchase)
+        answer = self._ask(purchase)
+        if answer is not None and answer.status_code == 402:
+            purchase.headers = self._sign(purchase, answer)
+            answer = self._ask(purchase)
+        if answer is not None and answer.status_code == 200:
+            purchase.copies.append(answer.content)
+            if self._chooser.random() < 0.2:
+                self._ask_again(purchase)
+
+    def _ask(self, purchase: Purchase) -> httpx.Response | None:
+        """None if there was no answer, or it was not waited for."""
+        site, headers = self._chooser.choice(self._sites), purchase.headers
+        timeout = 20.0
+        if headers and self._hasty and self._chooser.random() < 0.15:
+            timeout = self._chooser.uniform(0.01, 0.5)  # hangs up
+        try:
+            answer = self._http.request(
+                purchase.method, site + purchase.path, headers=headers, timeout=timeout
+            )
+        except httpx.HTTPError as error:
+            self.told[type(error).__name__] += 1
+            return None
+        self.told[f"{answer.status_code}{' paid' if headers else ''}"] += 1
+        return answer
+
+    def _sign(self, purchase: Purchase, challenge: httpx.Response) -> dict[str, str]:
+        offer = decode(challenge.headers[PAYMENT_REQUIRED_HEADER])["accepts"][0]
+        payload = self.payer.payload(offer)
+        purchase.nonces.append(payload["payload"]["authorization"]["nonce"])
+        return {PAYMENT_SIGNATURE_HEADER: encode(payload)}
+
+    def _send_to_both(self, purchase: Purchase) -> None:
+        """The same payment to each shop at the same time; the answers count."""
+
+        def send(site: str) -> None:
+            try:
+                answer = httpx.request(
+                    purchase.method, site + purchase.path, headers=purchase.headers, timeout=20
+                )
+            except httpx.HTTPError:
+                return
+            if answer.status_code == 200:
+                purchase.copies.append(answer.content)
+
+        threads = [threading.Thread(target=send, args=(site,)) for site in self._sites]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _ask_again(self, purchase: Purchase) -> None:
+        """What was bought may be had again, the very same."""
+        answer = self._ask(purchase)
+        if answer is not None and answer.status_code == 200:
+            purchase.copies.append(answer.content)
+
+
+def give_money(node: str, buyers: Sequence[Buyer]) -> None:
+    """Test dollars for each, in blocks that no reorganisation will reach."""
+    for buyer in buyers:
+        ask_node(node, "dev_mint", buyer.payer.address, hex(PURSE))
+    ask_node(node, "anvil_mine", "0x8")
+
+
+def ask_node(node: str, method: str, *params: Any) -> Any:
+    """A JSON-RPC request to the chain itself. Raises RuntimeError if it refuses."""
+    question = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}
+    answer = httpx.post(node, json=question, timeout=30).json()
+    if "error" in answer:
+        raise RuntimeError(f"{method}: {answer['error']}")
+    return answer["result"]

@@ -1,0 +1,178 @@
+"""What the ledger has booked, in the form in which it is compared with the chain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+from django.db.models import Q
+
+from x402_django import clock
+from x402_django.conf import x402
+from x402_django.models import Payment, PaymentMethod, Receipt
+from x402_django.models.querysets import PaymentQuerySet
+from x402_django.protocol.assets import default_asset, find_asset, to_checksum_address
+
+State = Payment.State
+
+#: Rows per query where keys are listed, and per fetch where rows are streamed.
+CHUNK: Final = 500
+
+_FIELDS: Final = (
+    "reference", "asset", "amount", "price_usd", "payer", "pay_to", "transaction",
+    "payment__public_id", "payment__state", "payment__transaction", "payment__block_number",
+    "payment__log_index",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token that payments are made in; ``symbol`` and ``decimals`` are for people."""
+
+    address: str
+    symbol: str
+    decimals: int
+
+
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """A receipt, with where the ledger last saw its transfer (``None``: it does not know)."""
+
+    reference: str
+    asset: str
+    amount: int
+    price_usd: Decimal | None
+    payer: str
+    pay_to: str
+    transaction: str
+    block_number: int | None
+    log_index: int | None
+    payment: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unbooked:
+    """A payment without a receipt, to which a transfer on the chain belongs."""
+
+    payment: str
+    state: str
+    is_under_way: bool
+
+
+def tokens_of(network: str) -> dict[str, Token]:
+    """Every token that was or may be paid in on ``network``, by address."""
+    found: dict[str, Token] = {}
+    default = default_asset(network)
+    configured = x402.network(network).assets
+    known = [find_asset(network, asset.address) for asset in configured]
+    for asset in (default, *known):
+        if asset is not None:
+            found[asset.address] = Token(asset.address, asset.symbol, asset.decimals)
+    columns = ("asset", "asset_symbol", "asset_decimals")
+    for rows in (PaymentMethod.objects.all(), Receipt.objects.order_by()):
+        for address, symbol, decimals in (
+            rows.filter(network=network).order_by().values_list(*columns).distinct()
+        ):
+            address = to_checksum_address(address)
+            found.setdefault(address, Token(address, symbol, decimals))
+    return found
+
+
+def payees_of(network: str) -> set[str]:
+    """Every address of ours that was or may be paid on ``network``."""
+    found = {x402.pay_to} if x402.pay_to else set()
+    for rows in (PaymentMethod.objects.all(), Receipt.objects.all()):
+        found |= set(
+            rows.filter(network=network).order_by().values_list("pay_to", flat=True).distinct()
+        )
+    return {to_checksum_address(address) for address in found}
+
+
+def first_presented(network: str) -> datetime | None:
+    """When the ledger's first payment on ``network`` was presented; None if it has none."""
+    rows = Payment.objects.filter(network=network).order_by("pk")
+    return rows.values_list("created_at", flat=True).first()
+
+
+def booked_in_blocks(network: str, first: int, last: int) -> Iterator[Booked]:
+    """The receipts whose transfers the ledger has in these blocks, by block, streamed."""
+    rows = Receipt.objects.filter(network=network, payment__block_number__range=(first, last))
+    yield from _stream(rows.order_by("payment__block_number", "pk"))
+
+
+def booked_nowhere(
+    network: str, since: datetime | None, until: datetime | None
+) -> Iterator[Booked]:
+    """The receipts issued in that time for which the ledger knows no block, streamed."""
+    rows = Receipt.objects.filter(network=network, payment__block_number__isnull=True)
+    if since is not None:
+        rows = rows.filter(issued_at__gte=since)
+    if until is not None:
+        rows = rows.filter(issued_at__lt=until)
+    yield from _stream(rows.order_by("issued_at", "pk"))
+
+
+def booked_by_transaction(network: str, hashes: Sequence[str]) -> dict[str, list[Booked]]:
+    """The receipts of these transactions, at most ``CHUNK``, in the order they were issued."""
+    found: dict[str, list[Booked]] = {}
+    # Two queries for two indexes: a reversed payment names no transaction, its receipt still does.
+    for condition in (
+        Q(payment__transaction__in=hashes),
+        Q(transaction__in=hashes, payment__transaction=""),
+    ):
+        for one in _stream(Receipt.objects.filter(condition, network=network).order_by("pk")):
+            found.setdefault(one.transaction, []).append(one)
+    return found
+
+
+def unbooked_by_nonce(
+    network: str, keys: Mapping[tuple[str, str, str], object]
+) -> dict[tuple[str, str, str], Unbooked]:
+    """Payments without a receipt by ``(asset, payer, nonce)``, for those of ``keys`` there are."""
+    wanted = list(keys)
+    found = {}
+    for start in range(0, len(wanted), CHUNK):
+        some = wanted[start : start + CHUNK]
+        rows = Payment.objects.filter(
+            network=network,
+            asset__in={asset for asset, _, _ in some},
+            payer__in={payer for _, payer, _ in some},
+            nonce__in={nonce for _, _, nonce in some},
+        )
+        for asset, payer, nonce, one in _unbooked(rows, "asset", "payer", "nonce"):
+            if (asset, payer, nonce) in keys:
+                found[asset, payer, nonce] = one
+    return found
+
+
+def _unbooked(rows: PaymentQuerySet, *names: str) -> Iterator[Any]:
+    patience = timedelta(seconds=2 * x402.settlement_timeout + 3 * x402.confirmation_interval + 30)
+    since = clock.now() - patience
+    columns = (*names, "public_id", "state", "created_at")
+    for row in rows.filter(receipt__isnull=True).values_list(*columns):
+        *values, public_id, state, created_at = row
+        is_open = state in (State.CLAIMED, State.VERIFIED, State.SETTLING)
+        yield (*values, Unbooked(public_id, state, is_open and created_at >= since))
+
+
+def _stream(rows: Any) -> Iterator[Booked]:
+    for row in rows.values_list(*_FIELDS).iterator(chunk_size=CHUNK):
+        reference, asset, amount, price, payer, pay_to, issued_for, *payment = row
+        public_id, state, transaction, block_number, log_index = payment
+        yield Booked(
+            reference=reference,
+            asset=to_checksum_address(asset),
+            amount=amount,
+            price_usd=price,
+            payer=to_checksum_address(payer),
+            pay_to=to_checksum_address(pay_to),
+            transaction=transaction or issued_for,
+            block_number=block_number,
+            log_index=log_index,
+            payment=public_id,
+            state=state,
+        )

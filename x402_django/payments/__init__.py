@@ -4,9 +4,13 @@
 ``machine``        the transitions that exist, and the only function that makes them
 ``authenticity``   is it the payer's own signature
 ``claims``         who owns an authorization that a client presents
+``entitlements``   what a payment that was presented before entitles to
 ``settlement``     verify and settle one payment
 ``recording``      what settlement writes down: arrived, unknown, let go
 ``resolution``     finding out what an unknown outcome was
+``deferred``       deliver now, settle later in batches
+``hooks``          effects of a view that wait for its money
+``announcements``  which transition sends which signal
 ``delivery``       the stored response, debts, and what counts as delivered
 ``confirmation``   the periodic look at the chain
 ``maintenance``    claims of dead processes, stored responses past their time

@@ -156,7 +156,8 @@ class Payment(SettledCallbacks, models.Model):
                 name="x402_payment_open_idx",
             ),
             models.Index(
-                fields=["payer", "price_usd"],
+                # All that the sum of what is owed reads, so that it reads no rows.
+                fields=["payer", "price_usd", "state", "flow"],
                 condition=Q(flow="deferred", state__in=["verified", "settling", "reversed"]),
                 name="x402_payment_exposed_idx",
             ),

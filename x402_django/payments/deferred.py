@@ -98,7 +98,7 @@ def _time_to_settle() -> float:
     return 3 * x402.confirmation_interval + x402.settlement_timeout
 
 
-def settle_deferred(*, limit: int = 1000) -> Report:
+def settle_deferred(*, limit: int = 5000) -> Report:
     """Settle what is owed, oldest first, at most ``limit`` payments. Safe to run many times over.
 
     A facilitator that is out of reach is asked once per run and network; its payments wait.

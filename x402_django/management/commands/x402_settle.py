@@ -14,7 +14,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--limit", type=int, default=1000, help="payments to settle at most (default 1000)"
+            "--limit", type=int, default=5000, help="payments to settle at most (default 5000)"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

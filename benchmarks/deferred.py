@@ -21,7 +21,7 @@ def run(site: Site, report: Report, *, quick: bool) -> None:
     """On each database: nothing owed at first, and then with thousands of payments owed."""
     names = [name for name in (SQLITE, POSTGRES) if name in configured()]
     pay = partial(paying, offer_of(call(site.gated, environ_for(PATH))), path=PATH)
-    sides = {name: Side(name, site.gated, pay, 200, partial(using, name)) for name in names}
+    sides = {name: Side(name, site.gated, pay, 200, partial(using, name)) for name in configured()}
     bare = Side("bare Django view", site.bare, gets("/weather"), 200)
     rounds, calls = (2, 20) if quick else (10, 60)
     run_in_turns([*sides.values(), bare], rounds=rounds, calls=calls)

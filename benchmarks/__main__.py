@@ -15,6 +15,7 @@ SECTIONS = {
     "startup": "benchmarks.startup",
     "challenge": "benchmarks.challenge",
     "paid": "benchmarks.paid",
+    "deferred": "benchmarks.deferred",
     "chain": "benchmarks.chain",
 }
 

@@ -28,8 +28,8 @@ def run(site: Site, report: Report, *, quick: bool) -> None:
 
     client = InstantClient(NETWORK)
     flask = official.paid_app(client, network=NETWORK, pay_to=PAY_TO)
-    pay_us = partial(_paying, offer_of(call(site.gated, environ_for(PATH))))
-    pay_them = partial(_paying, offer_of(call(flask, environ_for(PATH))))
+    pay_us = partial(paying, offer_of(call(site.gated, environ_for(PATH))))
+    pay_them = partial(paying, offer_of(call(flask, environ_for(PATH))))
 
     ours = {
         name: Side(f"x402-django on {name}", site.gated, pay_us, 200, partial(using, name))
@@ -101,8 +101,9 @@ def _judge(site: Site, report: Report, ours: dict[str, Side], base: Side, commit
         )
 
 
-def _paying(offer: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    return [environ_for(PATH, headers) for headers in signed_headers(offer, count)]
+def paying(offer: dict[str, Any], count: int, path: str = PATH) -> list[dict[str, Any]]:
+    """The environs of ``count`` requests for ``path``, each with a payment of its own."""
+    return [environ_for(path, headers) for headers in signed_headers(offer, count)]
 
 
 def statements_of_payment(site: Site, database: str) -> tuple[int, int]:
@@ -112,7 +113,7 @@ def statements_of_payment(site: Site, database: str) -> tuple[int, int]:
 
     with using(database):
         offer = offer_of(call(site.gated, environ_for(PATH)))
-        (environ,) = _paying(offer, 1)
+        (environ,) = paying(offer, 1)
         with CaptureQueriesContext(connections["default"]) as captured:
             answer = call(site.gated, environ)
     if answer.status != 200:

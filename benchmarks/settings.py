@@ -44,4 +44,8 @@ X402 = {
     "BASE_URL": "https://shop.example",
     "NETWORKS": {NETWORK: {}},
     "FACILITATORS": {"default": {"BACKEND": "benchmarks.facilitators.InstantFacilitator"}},
+    # Limits that are checked and never reached.
+    "DEFERRED_MIN_SETTLED": 0,
+    "DEFERRED_MAX_EXPOSURE_PER_PAYER": 1_000_000,
+    "DEFERRED_MAX_EXPOSURE": 1_000_000,
 }

@@ -20,6 +20,8 @@ def weather(request: HttpRequest) -> HttpResponse:
 
 paid_weather = payment_required(PRICE, description=DESCRIPTION, mime_type=MIME_TYPE)(weather)
 
+deferred_weather = payment_required(PRICE, mime_type=MIME_TYPE, flow="deferred")(weather)
+
 
 def facilitated_weather(request: HttpRequest) -> HttpResponse:
     """What a paid request cannot do without: the view and the facilitator's two calls."""

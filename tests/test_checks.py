@@ -235,6 +235,10 @@ class TestKeys:
 
 
 class TestNumbers:
+    def test_no_limit_for_all_deferred_payments_is_a_choice(self) -> None:
+        with override_settings(X402=x402(DEFERRED_MAX_EXPOSURE=None)):
+            assert messages() == []
+
     @pytest.mark.parametrize(
         ("key", "number"),
         [
@@ -253,6 +257,10 @@ class TestNumbers:
             ("CLAIM_TIMEOUT", None),
             ("RETRY_AFTER", 0),
             ("CONFIRMATION_INTERVAL", 0),
+            ("DEFERRED_MAX_EXPOSURE_PER_PAYER", None),
+            ("DEFERRED_MAX_EXPOSURE", -1),
+            ("DEFERRED_MIN_SETTLED", 0.5),
+            ("FAILED_PAYER_MEMORY", -1),
         ],
     )
     def test_e010_of_the_site(self, key: str, number: object) -> None:

@@ -33,6 +33,10 @@ DEFAULTS: Final[dict[str, Any]] = {
     "CLAIM_TIMEOUT": 900,
     "RETRY_AFTER": 2,
     "CONFIRMATION_INTERVAL": 10,
+    "DEFERRED_MAX_EXPOSURE_PER_PAYER": Decimal("1"),
+    "DEFERRED_MAX_EXPOSURE": Decimal("100"),
+    "DEFERRED_MIN_SETTLED": 1,
+    "FAILED_PAYER_MEMORY": 604_800,
 }
 
 NETWORK_DEFAULTS: Final[dict[str, Any]] = {
@@ -172,6 +176,27 @@ class X402Settings:
     def confirmation_interval(self) -> float:
         """Seconds between runs of the periodic Celery tasks."""
         return float(self._get("CONFIRMATION_INTERVAL"))
+
+    @property
+    def deferred_max_exposure_per_payer(self) -> Decimal:
+        """US dollars that one payer may owe under the flow ``deferred``."""
+        return Decimal(str(self._get("DEFERRED_MAX_EXPOSURE_PER_PAYER")))
+
+    @property
+    def deferred_max_exposure(self) -> Decimal | None:
+        """US dollars that all payers together may owe under ``deferred``; None: no limit."""
+        value = self._get("DEFERRED_MAX_EXPOSURE")
+        return None if value is None else Decimal(str(value))
+
+    @property
+    def deferred_min_settled(self) -> int:
+        """Settled payments that a payer must have to pay under ``deferred``."""
+        return int(self._get("DEFERRED_MIN_SETTLED"))
+
+    @property
+    def failed_payer_memory(self) -> int:
+        """Seconds for which a payer with a failed settlement pays before the view."""
+        return int(self._get("FAILED_PAYER_MEMORY"))
 
     @property
     def networks(self) -> Mapping[str, NetworkSettings]:

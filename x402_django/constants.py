@@ -31,6 +31,8 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 FLOW_AUTHORIZATION: Final = "authorization"
 FLOW_UPFRONT: Final = "upfront"
+FLOW_DEFERRED: Final = "deferred"
+FLOWS: Final = (FLOW_AUTHORIZATION, FLOW_UPFRONT, FLOW_DEFERRED)
 
 
 class Code:
@@ -55,6 +57,8 @@ class Code:
     INVALID_TRANSACTION_STATE: Final = "invalid_transaction_state"
     UNEXPECTED_VERIFY_ERROR: Final = "unexpected_verify_error"
     UNEXPECTED_SETTLE_ERROR: Final = "unexpected_settle_error"
+    # In the PAYMENT-RESPONSE of a deferred payment; the SDKs know it as not terminal.
+    SETTLEMENT_PENDING: Final = "settlement_pending"
     # 402, ours
     NONCE_USED: Final = "invalid_exact_evm_nonce_already_used"
     ALREADY_USED: Final = "payment_already_used"

@@ -67,7 +67,7 @@ class PaymentRequired(X402Error):
         rule: key of a PriceRule; where one is in force it wins over ``price``.
         description: shown to the payer.
         mime_type: of the content being sold.
-        flow: ``"authorization"`` or ``"upfront"``; default by method.
+        flow: ``"authorization"``, ``"upfront"`` or ``"deferred"``; default by method.
     """
 
     code = Code.PAYMENT_REQUIRED

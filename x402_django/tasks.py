@@ -13,13 +13,19 @@ from typing import Any
 from celery import Celery, current_app, shared_task
 
 from x402_django.conf import x402
-from x402_django.payments import confirmation, maintenance
+from x402_django.payments import confirmation, deferred, maintenance
 
 
 @shared_task(name="x402_django.confirm_pending_payments", ignore_result=True)
 def confirm_pending_payments() -> str:
     """Resolve unknown outcomes and confirm settled payments to the configured depth."""
     return str(confirmation.confirm_pending_payments())
+
+
+@shared_task(name="x402_django.settle_deferred", ignore_result=True)
+def settle_deferred() -> str:
+    """Settle what was delivered under the flow ``deferred``, in batches."""
+    return str(deferred.settle_deferred())
 
 
 @shared_task(name="x402_django.release_stale_claims", ignore_result=True)
@@ -37,6 +43,11 @@ def beat_schedule() -> dict[str, dict[str, Any]]:
     return {
         "x402_django.confirm_pending_payments": {
             "task": "x402_django.confirm_pending_payments",
+            "schedule": interval,
+            "options": options,
+        },
+        "x402_django.settle_deferred": {
+            "task": "x402_django.settle_deferred",
             "schedule": interval,
             "options": options,
         },

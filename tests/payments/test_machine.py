@@ -25,6 +25,7 @@ DRAWN = {
     ("settling", "failed"),
     ("settling", "expired"),
     ("settling", "released"),
+    ("settling", "verified"),
     ("settled", "final"),
     ("settled", "reversed"),
     ("settled", "refunded"),

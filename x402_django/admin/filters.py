@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from x402_django.admin.display import network_label
 from x402_django.conf import x402
+from x402_django.constants import FLOW_DEFERRED
 from x402_django.models import Payment
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ class AttentionFilter(SimpleListFilter):
             ("owed", _("Owed to the payer: paid, not delivered")),
             ("unknown", _("Outcome unknown")),
             ("reversed", _("Reversed by the chain")),
+            ("unsettled", _("Owed by the payer: delivered, to be settled")),
+            ("default", _("In default: delivered, never paid")),
         ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
@@ -92,5 +95,20 @@ class AttentionFilter(SimpleListFilter):
                 )
             case "reversed":
                 return queryset.filter(state=Payment.State.REVERSED)
+            case "unsettled":
+                return queryset.filter(
+                    flow=FLOW_DEFERRED,
+                    state__in=(
+                        Payment.State.VERIFIED,
+                        Payment.State.SETTLING,
+                        Payment.State.REVERSED,
+                    ),
+                )
+            case "default":
+                return queryset.filter(
+                    flow=FLOW_DEFERRED,
+                    state__in=(Payment.State.FAILED, Payment.State.EXPIRED),
+                    delivered_at__isnull=False,
+                )
             case _other:
                 return queryset

@@ -6,15 +6,18 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
+from django.db.models import Count, Sum
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from x402_django.admin import display
 from x402_django.admin.columns import MoneyColumns
 from x402_django.admin.filters import AttentionFilter, FacilitatorFilter, NetworkFilter
 from x402_django.admin.read_only import LedgerAdmin, NoWrites
 from x402_django.admin.search import search_events, search_payments
+from x402_django.constants import FLOW_DEFERRED
 from x402_django.models import Payment, PaymentEvent, Receipt
 
 if TYPE_CHECKING:
@@ -87,6 +90,7 @@ class PaymentAdmin(MoneyColumns, LedgerAdmin):
                     "amount_shown",
                     "usd_shown",
                     "payer_link",
+                    "payer_owes",
                     "pay_to_link",
                     "network_shown",
                     "token_link",
@@ -154,6 +158,11 @@ class PaymentAdmin(MoneyColumns, LedgerAdmin):
             notes.append(_("outcome unknown"))
         if payment.is_paid and payment.delivered_at is None:
             notes.append(_("owed to the payer"))
+        if payment.flow == FLOW_DEFERRED and payment.delivered_at is not None:
+            if payment.state in (Payment.State.VERIFIED, Payment.State.SETTLING):
+                notes.append(_("owed by the payer"))
+            elif payment.state in (Payment.State.FAILED, Payment.State.EXPIRED):
+                notes.append(_("in default"))
         return badge + format_html_join(
             "", ' <span class="x402-badge x402-badge-attention">{}</span>', ((n,) for n in notes)
         )
@@ -169,6 +178,18 @@ class PaymentAdmin(MoneyColumns, LedgerAdmin):
     @admin.display(description=_("delivered"))
     def delivered_shown(self, payment: Payment) -> str:
         return display.short_moment(payment.delivered_at)
+
+    @admin.display(description=_("the payer owes"))
+    def payer_owes(self, payment: Payment) -> str:
+        """What was delivered to this payer under the flow ``deferred`` and is not settled."""
+        owed = Payment.objects.unsettled(payment.payer)
+        total = owed.aggregate(usd=Sum("price_usd"), rows=Count("pk"))
+        if not total["rows"]:
+            return display.EMPTY
+        words = ngettext(
+            "%(usd)s in %(rows)d payment", "%(usd)s in %(rows)d payments", total["rows"]
+        )
+        return words % {"usd": display.usd(total["usd"]), "rows": total["rows"]}
 
     @admin.display(description=_("receipt"))
     def receipt_link(self, payment: Payment) -> SafeString | str:

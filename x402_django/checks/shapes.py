@@ -71,7 +71,13 @@ _NUMBERS: Final = {
     "CLAIM_TIMEOUT": _Range(least=1),
     "RETRY_AFTER": _Range(least=1),
     "CONFIRMATION_INTERVAL": _Range(whole=False, above=0),
+    "DEFERRED_MAX_EXPOSURE_PER_PAYER": _Range(whole=False, least=0),
+    "DEFERRED_MAX_EXPOSURE": _Range(whole=False, least=0),
+    "DEFERRED_MIN_SETTLED": _Range(least=0),
+    "FAILED_PAYER_MEMORY": _Range(least=0),
 }
+#: Numbers that may be None.
+_OPTIONAL: Final = frozenset({"DEFERRED_MAX_EXPOSURE"})
 _NETWORK_NUMBERS: Final = {
     "RPC_TIMEOUT": _Range(whole=False, above=0),
     "CONFIRMATIONS": _Range(least=1),
@@ -180,7 +186,11 @@ def _shape(message: str, hint: str) -> CheckMessage:
 @register(TAG)
 def check_numbers(**kwargs: Any) -> list[CheckMessage]:
     """E010: a number that is none, or out of its range."""
-    messages = [_number(path_of(key), value(key), allowed) for key, allowed in _NUMBERS.items()]
+    messages = [
+        _number(path_of(key), value(key), allowed)
+        for key, allowed in _NUMBERS.items()
+        if value(key) is not None or key not in _OPTIONAL
+    ]
     for name, entry in entries("NETWORKS").items():
         messages += [
             _number(path_of("NETWORKS", name, key), network_value(entry, key), allowed)

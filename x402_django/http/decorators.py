@@ -43,7 +43,8 @@ def payment_required(
         description: shown to the payer.
         mime_type: of what is sold.
         flow: ``"authorization"`` (settle after the view) or ``"upfront"`` (before it). Default:
-            the first for GET and HEAD, the second otherwise.
+            the first for GET and HEAD, the second otherwise. ``"deferred"`` settles in the
+            background once the response has left, for payers who may (docs/deferred.md).
 
     Raises ConfigurationError at import when neither price nor rule is given, and at run time
     when the middleware is missing.

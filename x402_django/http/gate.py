@@ -17,7 +17,7 @@ from django.http import RawPostDataException
 
 from x402_django import clock
 from x402_django.conf import x402
-from x402_django.constants import FLOW_UPFRONT, Code
+from x402_django.constants import FLOW_DEFERRED, FLOW_UPFRONT, Code
 from x402_django.exceptions import (
     ConfigurationError,
     InvalidTransition,
@@ -31,7 +31,8 @@ from x402_django.exceptions import (
 from x402_django.http import responses
 from x402_django.http.resource import payment_headers, request_facts
 from x402_django.payments.authenticity import refuse_forgery
-from x402_django.payments.claims import Claim, Entitlement, claim, claim_known, entitlement_of
+from x402_django.payments.claims import claim, claim_known
+from x402_django.payments.deferred import defer
 from x402_django.payments.delivery import (
     delivered_fields,
     discard,
@@ -40,6 +41,8 @@ from x402_django.payments.delivery import (
     storable,
     stored_fields,
 )
+from x402_django.payments.entitlements import Claim, Entitlement, entitlement_of
+from x402_django.payments.hooks import run_settled_callbacks
 from x402_django.payments.machine import annotate
 from x402_django.payments.recording import release
 from x402_django.payments.resolution import resolve
@@ -171,9 +174,14 @@ def close_gate(
         if response.status_code >= 400 or responses.is_login_redirect(request, response):
             return _close_failed(request, state, response)
         if payment.is_paid:
-            annotate(payment, **delivered_fields(payment, response))
+            first = payment.deliveries == 0
+            kept = annotate(payment, **delivered_fields(payment, response))
+            earned = kept and first
+        elif _defer(payment, response):
+            earned = False
         else:
             _settle_response(state, response)
+            earned = True
     except (SettlementFailed, SettlementUnknown, ServiceUnavailable, InvalidTransition) as error:
         discard(response)
         return _unsettled(request, state, error)
@@ -182,10 +190,21 @@ def close_gate(
         logger.exception("The ledger is out of reach after the view of a paid request.")
         discard(response)
         return responses.error_response(503, SettlementUnknown(), payment=payment)
+    if earned:
+        run_settled_callbacks(payment)
     if not storable(response):
         is_async = isinstance(request, ASGIRequest)
         response = watch_delivery(payment, response, is_async=is_async)
     return responses.paid(request, response, payment)
+
+
+def _defer(payment: Payment, response: HttpResponseBase) -> bool:
+    """Whether the response may leave before its payment is settled; it is then stored."""
+    return (
+        payment.flow == FLOW_DEFERRED
+        and storable(response)
+        and defer(payment, delivered_fields(payment, response))
+    )
 
 
 def _settle_response(state: GateState, response: HttpResponseBase) -> None:

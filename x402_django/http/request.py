@@ -26,7 +26,9 @@ class PaidRequest(HttpRequest):
     (atomic units of ``asset``), ``network`` (CAIP-2), ``price_usd`` (None for a price in token
     units) and ``public_id``. ``is_paid`` tells whether the money has moved: it has under the flow
     ``upfront``; under ``authorization`` it moves once the view has answered, and ``transaction``
-    is empty until then. For reading: only ``payments/`` writes it.
+    is empty until then; under ``deferred`` it moves after the response has left. Effects that
+    must wait for the money go into ``on_settled(callback)``. For reading: only ``payments/``
+    writes it.
     """
 
     payment: Payment

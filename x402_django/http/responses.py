@@ -137,17 +137,24 @@ def in_progress(payment: Payment | None) -> HttpResponse:
 def paid(request: HttpRequest, response: HttpResponseBase, payment: Payment) -> HttpResponseBase:
     """Mark ``response`` as bought with ``payment``: never for a shared cache (threat 16).
 
-    It answers in the version it was asked in; the payment may have been made in the other.
+    It answers in the version it was asked in; the payment may have been made in the other. One
+    that is to be settled later (the flow ``deferred``) has not succeeded yet, and says so with
+    the code that the SDKs know for "not terminal", and where to look.
     """
     name, value = encode_settlement(
         version=1 if V1_PAYMENT_HEADER in payment_headers(request) else 2,
-        success=True,
+        success=payment.is_paid,
         network=payment.network,
         transaction=payment.transaction,
         payer=payment.payer,
         amount=payment.amount,
+        error_reason=None if payment.is_paid else Code.SETTLEMENT_PENDING,
     )
     response[name] = value
+    url = None if payment.is_paid else payment_status_url(payment)
+    if url:
+        links = [response["Link"]] if response.has_header("Link") else []
+        response["Link"] = ", ".join([*links, f'<{url}>; rel="status"'])
     return private(response)
 
 

@@ -13,6 +13,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from x402_django.models.callbacks import SettledCallbacks
 from x402_django.models.fields import Uint256Field
 from x402_django.models.merchant import Flow, PaymentMethod, PriceRule
 from x402_django.models.querysets import AppendOnlyQuerySet, PaymentQuerySet
@@ -23,7 +24,7 @@ def new_public_id() -> str:
     return secrets.token_hex(20)
 
 
-class Payment(models.Model):
+class Payment(SettledCallbacks, models.Model):
     """One authorization that a client presented, and all that became of it.
 
     ``requirements`` and ``payload`` are the v2 forms of the offer and of the signed
@@ -153,6 +154,17 @@ class Payment(models.Model):
                 fields=["state", "state_changed_at"],
                 condition=Q(state__in=["claimed", "verified", "settling", "settled"]),
                 name="x402_payment_open_idx",
+            ),
+            models.Index(
+                # All that the sum of what is owed reads, so that it reads no rows.
+                fields=["payer", "price_usd", "state", "flow"],
+                condition=Q(flow="deferred", state__in=["verified", "settling", "reversed"]),
+                name="x402_payment_exposed_idx",
+            ),
+            models.Index(
+                fields=["payer", "state_changed_at"],
+                condition=Q(state__in=["failed", "expired"]),
+                name="x402_payment_failed_idx",
             ),
             models.Index(fields=["state", "-id"], name="x402_payment_state_idx"),
             models.Index(fields=["payer", "-id"], name="x402_payment_payer_idx"),

@@ -7,7 +7,12 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
-from x402_django.constants import FLOW_AUTHORIZATION, FLOW_UPFRONT, SCHEME_EXACT
+from x402_django.constants import (
+    FLOW_AUTHORIZATION,
+    FLOW_DEFERRED,
+    FLOW_UPFRONT,
+    SCHEME_EXACT,
+)
 from x402_django.models.fields import Uint256Field
 
 validate_caip2 = RegexValidator(
@@ -24,6 +29,7 @@ class Flow(models.TextChoices):
 
     AUTHORIZATION = FLOW_AUTHORIZATION, _("Settle after the view; a failed view costs nothing")
     UPFRONT = FLOW_UPFRONT, _("Settle before the view; for side effects and long work")
+    DEFERRED = FLOW_DEFERRED, _("Settle later, in batches; for micropayments of known payers")
 
 
 class Scheme(models.TextChoices):

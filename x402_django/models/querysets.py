@@ -42,22 +42,38 @@ class PaymentQuerySet(models.QuerySet["Payment"]):
             & Q(state_changed_at__gte=settling_before)
         )
 
-    def claim(self, payment: Payment, *, settling_before: datetime) -> bool:
+    def unsettled(self, payer: str | None = None) -> PaymentQuerySet:
+        """Delivered under the flow ``deferred`` and not settled: owed to the merchant."""
+        owed = self.filter(flow="deferred", state__in=("verified", "settling", "reversed"))
+        return owed if payer is None else owed.filter(payer=payer)
+
+    def failed_by(self, payer: str, *, since: datetime) -> PaymentQuerySet:
+        """Payments of ``payer`` whose settlement failed, or came too late, after ``since``."""
+        return self.filter(payer=payer, state__in=("failed", "expired"), state_changed_at__gt=since)
+
+    def claim(
+        self, payment: Payment, *, settling_before: datetime, failed_since: datetime | None = None
+    ) -> bool:
         """Insert ``payment`` unless its authorization exists or the payer is owed this request.
 
         One statement, committed at once: the unique constraint decides between two claims of
         one authorization, and a payer with an undelivered payment for the same request cannot
-        make a second. True when the row was inserted (``payment.pk`` is then set).
+        make a second. The flow of a payer whose settlement failed after ``failed_since`` becomes
+        ``upfront``. True when the row was inserted (``payment.pk`` is then set).
         """
         alias = router.db_for_write(self.model)
         connection = connections[alias]
         if connection.vendor in ("postgresql", "sqlite"):
-            return insert_unless_owed(payment, connection, settling_before=settling_before)
+            return insert_unless_owed(
+                payment, connection, settling_before=settling_before, failed_since=failed_since
+            )
         owed = self.owed_for(
             payment.payer, payment.request_fingerprint, settling_before=settling_before
         )
         if owed.using(alias).exists():
             return False
+        if failed_since and self.using(alias).failed_by(payment.payer, since=failed_since).exists():
+            payment.flow = "upfront"
         try:
             with transaction.atomic(using=alias):
                 payment.save(force_insert=True, using=alias)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,30 @@ _OWED = """
 """
 
 
+#: Who let a settlement fail lately pays before the view (threat 9).
+_FLOW = """CASE WHEN EXISTS (
+    SELECT 1 FROM {payment}
+    WHERE {payer} = %s AND {state} IN ('failed', 'expired') AND {state_changed_at} > %s
+) THEN 'upfront' ELSE %s END"""
+
+
+#: No settlement has failed since then.
+_NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A further condition of a ``move``, checked in the same statement.
+
+    ``condition`` is SQL with placeholders for ``parameters``; ``prelude`` is SQL that is executed
+    before it in the same transaction, such as taking a lock.
+    """
+
+    condition: str
+    parameters: tuple[Any, ...] = ()
+    prelude: str = ""
+
+
 def durable_statement(alias: str) -> AbstractContextManager[Any]:
     """``atomic(durable=True)`` for a block that executes one statement: committed at its end.
 
@@ -49,35 +74,48 @@ def durable_statement(alias: str) -> AbstractContextManager[Any]:
 
 
 def insert_unless_owed(
-    payment: Payment, connection: BaseDatabaseWrapper, *, settling_before: datetime
+    payment: Payment,
+    connection: BaseDatabaseWrapper,
+    *,
+    settling_before: datetime,
+    failed_since: datetime | None,
 ) -> bool:
     """Insert ``payment`` unless its authorization exists or the payer is owed its request.
 
-    For PostgreSQL and SQLite. True when the row was inserted (``payment.pk`` is then set).
+    Its flow becomes ``upfront`` if a settlement of the payer failed after ``failed_since``. For
+    PostgreSQL and SQLite. True when the row was inserted (``pk`` and ``flow`` are then set).
     """
     model = type(payment)
-    since = model._meta.get_field("state_changed_at").get_db_prep_value(settling_before, connection)
-    parameters = _insert_values(payment, connection)
-    parameters += [payment.payer, payment.request_fingerprint, since]
+    moment = model._meta.get_field("state_changed_at").get_db_prep_value
+    parameters: list[Any] = []
+    for field, value in zip(_insertable(model), _insert_values(payment, connection), strict=True):
+        if field.name == "flow":
+            parameters += [payment.payer, moment(failed_since or _NEVER, connection)]
+        parameters.append(value)
+    parameters += [payment.payer, payment.request_fingerprint, moment(settling_before, connection)]
     with connection.cursor() as cursor:
         cursor.execute(_claim_sql(connection.alias, connection.vendor, model), parameters)
         row = cursor.fetchone()
     if row is None:
         return False
-    payment.pk = row[0]
+    payment.pk, payment.flow = row
     payment._state.adding = False
     payment._state.db = connection.alias
     return True
 
 
 def move(
-    alias: str, payment: Payment, values: Mapping[str, Any], rows: Sequence[models.Model]
+    alias: str,
+    payment: Payment,
+    values: Mapping[str, Any],
+    rows: Sequence[models.Model],
+    guard: Guard | None = None,
 ) -> bool:
     """Write ``values`` to the row of ``payment`` and insert ``rows``, all or nothing, durably.
 
-    Only if the row is still in the state and attempt that ``payment`` has; otherwise nothing is
-    written and False is returned. ``values`` are by field name; ``rows`` are unsaved, inserted in
-    their order, and get no primary keys.
+    Only if the row is still in the state and attempt that ``payment`` has, and ``guard`` holds;
+    otherwise nothing is written and False is returned. ``values`` are by field name; ``rows`` are
+    unsaved, inserted in their order, and get no primary keys.
 
     Raises IntegrityError (then nothing is written), and RuntimeError inside a transaction.
     """
@@ -91,6 +129,7 @@ def move(
                 for field, value in zip(fields, values.values(), strict=True)
             ),
             *(payment.pk, payment.state, payment.attempt),
+            *(guard.parameters if guard else ()),
         ],
         *([v for row in batch for v in _insert_values(row, connection)] for batch in batches),
     ]
@@ -100,14 +139,20 @@ def move(
         type(payment),
         tuple(field.column for field in fields),  # type: ignore[union-attr]
         tuple((type(batch[0]), len(batch)) for batch in batches),
+        guard.condition if guard else "",
     )
     if len(statements) == 1:
-        with durable_statement(alias), connection.cursor() as cursor:
-            cursor.execute(statements[0], [value for group in parameters for value in group])
-            return bool(cursor.rowcount == 1)
-    with transaction.atomic(using=alias, durable=True), connection.cursor() as cursor:
+        parameters = [[value for group in parameters for value in group]]
+    prelude = guard.prelude if guard else ""
+    if len(statements) == 1 and not prelude:
+        block = durable_statement(alias)
+    else:
+        block = transaction.atomic(using=alias, durable=True)
+    with block, connection.cursor() as cursor:
+        if prelude:
+            cursor.execute(prelude)
         cursor.execute(statements[0], parameters[0])
-        if cursor.rowcount == 0:
+        if cursor.rowcount != 1:
             return False
         for sql, group in zip(statements[1:], parameters[1:], strict=True):
             cursor.execute(sql, group)
@@ -142,12 +187,14 @@ def _claim_sql(alias: str, vendor: str, model: type[models.Model]) -> str:
     names = {field.name: quote(str(field.column)) for field in model._meta.local_concrete_fields}
     table = quote(model._meta.db_table)
     fields = _insertable(model)
+    flow = _FLOW.format(payment=table, **names)
+    values = [flow if field.name == "flow" else "%s" for field in fields]
     return (
         f"INSERT INTO {table} ({', '.join(names[field.name] for field in fields)}) "
-        f"SELECT {', '.join(['%s'] * len(fields))} "
+        f"SELECT {', '.join(values)} "
         f"WHERE NOT EXISTS ({_OWED.format(payment=table, **names)}) "
         f"ON CONFLICT ({', '.join(names[name] for name in IDENTITY)}) DO NOTHING "
-        f"RETURNING {names['id']}"
+        f"RETURNING {names['id']}, {names['flow']}"
     )
 
 
@@ -158,6 +205,7 @@ def _move_sql(
     model: type[models.Model],
     changed: tuple[str, ...],
     inserted: tuple[tuple[type[models.Model], int], ...],
+    condition: str = "",
 ) -> tuple[str, ...]:
     """An UPDATE and an INSERT for each ``(model, rows)``; on PostgreSQL all as one statement."""
     quote = connections[alias].ops.quote_name
@@ -165,6 +213,7 @@ def _move_sql(
         f"UPDATE {quote(model._meta.db_table)} "  # noqa: S608
         f"SET {', '.join(f'{quote(column)} = %s' for column in changed)} "
         f"WHERE {quote('id')} = %s AND {quote('state')} = %s AND {quote('attempt')} = %s"
+        f"{f' AND {condition}' if condition else ''}"
     )
     inserts = []
     for table, rows in inserted:

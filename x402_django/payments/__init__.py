@@ -4,11 +4,15 @@
 ``machine``        the transitions that exist, and the only function that makes them
 ``authenticity``   is it the payer's own signature
 ``claims``         who owns an authorization that a client presents
+``entitlements``   what a payment that was presented before entitles to
 ``settlement``     verify and settle one payment
 ``recording``      what settlement writes down: arrived, unknown, let go
 ``resolution``     finding out what an unknown outcome was
 ``delivery``       the stored response and debts
 ``watching``       whether a response too large to store has arrived
+``deferred``       deliver now, settle later in batches
+``hooks``          effects of a view that wait for its money
+``announcements``  which transition sends which signal
 ``confirmation``   the periodic look at the chain
 ``maintenance``    claims of dead processes, stored responses past their time
 =================  ==================================================================

@@ -11,20 +11,20 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import Any
 
 from django.db import IntegrityError, router, transaction
 
 from x402_django import clock
 from x402_django.conf import x402
-from x402_django.constants import Code
+from x402_django.constants import FLOW_UPFRONT, Code
 from x402_django.exceptions import InvalidTransition, PaymentRefused
 from x402_django.models import Payment, PaymentEvent
 from x402_django.models.querysets import identity
 from x402_django.models.statements import durable_statement
 from x402_django.payments.authenticity import authenticate
-from x402_django.payments.machine import Step, advance, take_over
+from x402_django.payments.entitlements import Claim, Entitlement, dead_since, entitlement_of
+from x402_django.payments.machine import Step, advance
 from x402_django.pricing import Quote
 from x402_django.protocol.types import PresentedPayment, SignedPayment
 
@@ -46,24 +46,6 @@ class RequestFacts:
     fingerprint: str
 
 
-class Entitlement(Enum):
-    """What presenting a payment entitles this request to."""
-
-    VERIFY = "verify"  # ours, newly: verify it and go on
-    DELIVER = "deliver"  # paid and owed: run the view, free
-    REPLAY = "replay"  # done: the stored response
-    RESOLVE = "resolve"  # its outcome is unknown: look at the chain
-    WAIT = "wait"  # another worker has it: 409
-
-
-@dataclass(slots=True)
-class Claim:
-    """The outcome of ``claim``. ``payment`` may be an earlier one than was presented."""
-
-    entitlement: Entitlement
-    payment: Payment
-
-
 def claim(signed: SignedPayment, quote: Quote, facts: RequestFacts) -> Claim:
     """Claim ``signed`` for the request, durably.
 
@@ -78,7 +60,9 @@ def claim(signed: SignedPayment, quote: Quote, facts: RequestFacts) -> Claim:
     """
     payment = _new_row(signed, quote, facts)
     with durable_statement(router.db_for_write(Payment)):
-        if Payment.objects.claim(payment, settling_before=_dead_since()):
+        if Payment.objects.claim(
+            payment, settling_before=dead_since(), failed_since=_failed_since()
+        ):
             return Claim(Entitlement.VERIFY, payment)
     existing = Payment.objects.defer("response_body").filter(**identity(payment)).first()
     if existing is None:
@@ -138,9 +122,9 @@ def _is_same(presented: PresentedPayment, row: Payment) -> bool:
     )
 
 
-def _dead_since() -> datetime:
-    """A settling row untouched since before this belongs to a process that has died."""
-    return clock.now() - timedelta(seconds=2 * x402.settlement_timeout + 30)
+def _failed_since() -> datetime:
+    """Whose settlement failed after this pays before the view runs (threat 9)."""
+    return clock.now() - timedelta(seconds=x402.failed_payer_memory)
 
 
 def _new_row(signed: SignedPayment, quote: Quote, facts: RequestFacts) -> Payment:
@@ -184,7 +168,7 @@ def _serve_from_earlier(payment: Payment) -> Claim:
     """
     earlier = (
         Payment.objects.owed_for(
-            payment.payer, payment.request_fingerprint, settling_before=_dead_since()
+            payment.payer, payment.request_fingerprint, settling_before=dead_since()
         )
         .order_by("pk")
         .first()
@@ -219,12 +203,14 @@ def _record_as_served(payment: Payment, earlier: Payment) -> None:
 def _claim_again(existing: Payment, presented: Payment, signed: SignedPayment) -> Claim:
     """Take a released or rejected row for this request, under the terms of this request."""
     earlier = Payment.objects.owed_for(
-        presented.payer, presented.request_fingerprint, settling_before=_dead_since()
+        presented.payer, presented.request_fingerprint, settling_before=dead_since()
     ).first()
     if earlier is not None:
         authenticate(signed)
         return entitlement_of(earlier)
     fields: dict[str, Any] = {name: getattr(presented, name) for name in _TERMS}
+    if Payment.objects.failed_by(presented.payer, since=_failed_since()).exists():
+        fields["flow"] = FLOW_UPFRONT
     if existing.state == State.REJECTED or not _is_repeated(existing, presented):
         # What happens on chain counts as paid here only from now on: otherwise a payment could be
         # announced here, spent elsewhere, and then be honoured here as well.
@@ -273,43 +259,3 @@ _TERMS = (
     "resource_url",
     "description",
 )
-
-
-def entitlement_of(payment: Payment) -> Claim:
-    """What the owner of ``payment`` may have, presenting it once more on the same request."""
-    if payment.state in (State.CLAIMED, State.VERIFIED):
-        return Claim(Entitlement.WAIT, payment)
-    if payment.state == State.SETTLING:
-        unknown = payment.outcome_unknown_at is not None
-        dead = payment.state_changed_at < _dead_since()
-        return Claim(Entitlement.RESOLVE if unknown or dead else Entitlement.WAIT, payment)
-    if payment.state == State.REVERSED:
-        return Claim(Entitlement.RESOLVE, payment)
-    if payment.is_paid:
-        return _entitlement_of_paid(payment)
-    raise PaymentRefused(
-        "This payment can no longer be used. Sign a new one.",
-        code=payment.failure_code or Code.ALREADY_USED,
-    )
-
-
-def _entitlement_of_paid(payment: Payment) -> Claim:
-    kept_until = payment.response_expires_at
-    if kept_until is not None and kept_until >= clock.now():
-        return Claim(Entitlement.REPLAY, payment)
-    if payment.delivered_at is not None:
-        raise PaymentRefused(
-            "What this payment bought was delivered. Pay again for another copy.",
-            code=Code.ALREADY_USED,
-        )
-    return take_delivery(payment)
-
-
-def take_delivery(payment: Payment) -> Claim:
-    """Become the one worker that runs the view for a paid, undelivered payment."""
-    started = payment.delivery_started_at
-    if started is not None and started > clock.now() - timedelta(seconds=x402.claim_timeout):
-        return Claim(Entitlement.WAIT, payment)
-    if take_over(payment, delivery_started_at=clock.now()):
-        return Claim(Entitlement.DELIVER, payment)
-    return Claim(Entitlement.WAIT, payment)

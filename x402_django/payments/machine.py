@@ -4,7 +4,7 @@
        │           │           │          └─▶ reversed ─▶ settling
        ▼           ▼           ├─▶ failed
     rejected    released       ├─▶ expired
-                               └─▶ released                 provably nothing was sent
+                               └─▶ released, or verified    provably nothing was sent
 
     failed, rejected, released ─▶ settled                   found on chain after all
 
@@ -12,8 +12,10 @@
 
 Some arrows go beyond the first design. *settling → released*: the facilitator could not be
 reached at all, or the outbox wrote nothing, so nothing can have moved and the payer may simply
-retry. *… → settled*: a facilitator that was shown a signed authorization said no, or was let go,
-and settled all the same; the money is here, so the payer is owed.
+retry; *settling → verified*: the same, but what was sold is delivered already (the flow
+``deferred``), so the payment waits for the next batch. *… → settled*: a facilitator that was
+shown a signed authorization said no, or was let go, and settled all the same; the money is here,
+so the payer is owed.
 
 A transition is one conditional UPDATE. It takes the row's lock and compares state and attempt in
 the same statement, which is what SELECT FOR UPDATE, re-check, save would do in three, and holds
@@ -32,7 +34,8 @@ from django.db.models import F
 from x402_django import clock
 from x402_django.exceptions import InvalidTransition
 from x402_django.models import Payment, PaymentEvent, Receipt
-from x402_django.models.statements import durable_statement, move
+from x402_django.models.statements import Guard, durable_statement, move
+from x402_django.payments.announcements import announce
 
 logger = logging.getLogger("x402_django.payments")
 
@@ -41,7 +44,9 @@ State = Payment.State
 TRANSITIONS: Final[dict[str, frozenset[str]]] = {
     State.CLAIMED: frozenset({State.VERIFIED, State.REJECTED, State.RELEASED}),
     State.VERIFIED: frozenset({State.SETTLING, State.RELEASED}),
-    State.SETTLING: frozenset({State.SETTLED, State.FAILED, State.EXPIRED, State.RELEASED}),
+    State.SETTLING: frozenset(
+        {State.SETTLED, State.FAILED, State.EXPIRED, State.RELEASED, State.VERIFIED}
+    ),
     State.SETTLED: frozenset({State.FINAL, State.REVERSED, State.REFUNDED}),
     State.FINAL: frozenset({State.REFUNDED}),
     State.REVERSED: frozenset({State.SETTLING}),
@@ -72,28 +77,32 @@ def advance(
     actor: str,
     receipt: Receipt | None = None,
     new_attempt: bool = False,
+    guard: Guard | None = None,
     **fields: Any,
 ) -> None:
-    """Make ``steps`` one after another, durably, and bring ``payment`` up to date.
+    """Make ``steps`` one after another, durably, bring ``payment`` up to date, send the signals.
 
     ``fields`` are saved with the row; ``receipt`` is inserted in the same transaction;
-    ``new_attempt`` starts a new attempt, which locks out whoever held the row before.
+    ``new_attempt`` starts a new attempt, which locks out whoever held the row before; ``guard``
+    is a further condition on the database, checked in the same statement.
 
-    Raises InvalidTransition when the machine does not draw a step, or the row has moved on in
-    the database (then ``payment`` is stale and nothing was written).
+    Raises InvalidTransition when the machine does not draw a step, the row has moved on in the
+    database (then ``payment`` is stale) or the guard does not hold; nothing was written then.
     """
     now = clock.now()
     events = _events(payment, steps, actor, now)
     attempt = payment.attempt + 1 if new_attempt else payment.attempt
     values = {"state": steps[-1].to, "state_changed_at": now, "attempt": attempt, **fields}
     rows = events if receipt is None else [*events, receipt]
-    if not move(router.db_for_write(Payment), payment, values, rows):
+    if not move(router.db_for_write(Payment), payment, values, rows, guard):
         raise InvalidTransition(
             f"Payment {payment.public_id} is no longer {payment.state} (attempt "
             f"{payment.attempt}); another worker has it."
         )
+    delivered = payment.delivered_at is None and values.get("delivered_at") is not None
     for name, value in values.items():
         setattr(payment, name, value)
+    announce(payment, [(e.from_state, e.to_state) for e in events], delivered=delivered)
 
 
 def _events(payment: Payment, steps: tuple[Step, ...], actor: str, now: Any) -> list[PaymentEvent]:
@@ -133,8 +142,10 @@ def annotate(payment: Payment, **fields: Any) -> bool:
             .update(**fields)
         )
     if written:
+        delivered = payment.delivered_at is None and fields.get("delivered_at") is not None
         for name, value in fields.items():
             setattr(payment, name, value)
+        announce(payment, (), delivered=delivered)
     return bool(written)
 
 

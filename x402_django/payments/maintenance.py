@@ -17,11 +17,14 @@ def release_stale_claims(*, limit: int = 1000) -> int:
     """Release claims older than ``X402["CLAIM_TIMEOUT"]``; returns how many.
 
     Such a row's process died (or its view still runs, absurdly long: then its worker finds the
-    row released and does not settle). Nothing was sent for it, or it would be ``settling``.
+    row released and does not settle). Nothing was sent for it, or it would be ``settling``. What
+    was delivered under the flow ``deferred`` is owed to the merchant and is never released.
     """
     deadline = clock.now() - timedelta(seconds=x402.claim_timeout)
     stale = Payment.objects.filter(
-        state__in=(State.CLAIMED, State.VERIFIED), state_changed_at__lt=deadline
+        state__in=(State.CLAIMED, State.VERIFIED),
+        state_changed_at__lt=deadline,
+        delivered_at__isnull=True,
     ).order_by("state_changed_at")
     released = 0
     for payment in stale.defer("response_body")[:limit]:

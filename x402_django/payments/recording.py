@@ -8,7 +8,8 @@ from typing import Any
 from django.db import IntegrityError
 
 from x402_django import clock
-from x402_django.exceptions import SettlementUnknown
+from x402_django.constants import FLOW_DEFERRED
+from x402_django.exceptions import SettlementUnknown, X402Error
 from x402_django.models import Payment, Receipt
 from x402_django.payments.machine import Step, advance, annotate
 from x402_django.protocol.types import Settlement
@@ -82,6 +83,18 @@ def _receipt(payment: Payment, transaction: str) -> Receipt:
         resource_url=payment.resource_url,
         description=payment.description,
     )
+
+
+def let_go(payment: Payment, trouble: X402Error, *, actor: str) -> None:
+    """Provably nothing was sent: release a payment that was ``settling``.
+
+    What was delivered already (the flow ``deferred``) waits for the next batch instead.
+    """
+    reason = "Nothing was sent: the facilitator is out of reach."
+    if payment.flow == FLOW_DEFERRED and payment.delivered_at is not None:
+        advance(payment, Step(State.VERIFIED, reason, trouble.code), actor=actor)
+    else:
+        release(payment, reason, code=trouble.code, actor=actor)
 
 
 def release(payment: Payment, reason: str, *, code: str = "", actor: str = "request") -> None:

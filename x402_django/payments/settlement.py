@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from x402_django.conf import x402
-from x402_django.constants import Code
+from x402_django.constants import FLOW_AUTHORIZATION, FLOW_DEFERRED, Code
 from x402_django.exceptions import (
     FacilitatorUnavailable,
     PaymentRefused,
@@ -28,7 +28,7 @@ from x402_django.exceptions import (
 from x402_django.facilitators.base import get_facilitator
 from x402_django.models import Payment
 from x402_django.payments.machine import Step, advance, annotate
-from x402_django.payments.recording import mark_settled, note_unknown, release
+from x402_django.payments.recording import let_go, mark_settled, note_unknown, release
 from x402_django.protocol.types import Settlement, SignedPayment
 
 logger = logging.getLogger("x402_django.payments")
@@ -114,7 +114,8 @@ def settle(
 ) -> None:
     """Move the money of a verified payment. On return it has arrived and the receipt exists.
 
-    ``response_fields`` gives the columns that keep the response for replay.
+    ``response_fields`` gives the columns that keep the response for replay. One that could have
+    been deferred and was not is an ``authorization`` from here on.
 
     Raises:
         SettlementFailed: definite; the payment is ``failed``.
@@ -122,11 +123,15 @@ def settle(
         ServiceUnavailable: nothing was sent; the payment is ``released``.
         InvalidTransition: another worker has the payment.
     """
+    fields: dict[str, Any] = {}
+    if payment.flow == FLOW_DEFERRED:
+        fields["flow"] = FLOW_AUTHORIZATION
     advance(
         payment,
         Step(State.VERIFIED, "The facilitator found it valid."),
         Step(State.SETTLING, "Settlement begins."),
         actor="request",
+        **fields,
     )
     settle_now(payment, signed, response_fields, actor="request")
 
@@ -136,29 +141,47 @@ def settle_now(
 ) -> None:
     """Settle a payment that is ``settling`` and ours. Raises as ``settle``."""
     deadline = time.monotonic() + x402.settlement_timeout
+    outcome: Settlement | Exception
     # The offer may name a facilitator that asks several others; the row names the one of them
     # that has the payment, and may name another after this call.
     try:
-        settlement = get_facilitator(signed.offer.facilitator).settle(signed, payment)
-    except SettlementFailed as failure:
-        _judge_failure(payment, signed, failure, response_fields, actor=actor)
-        return
-    except SettlementUnknown as doubt:
-        _judge_doubt(payment, signed, doubt, response_fields, actor=actor)
-        return
-    except FacilitatorUnavailable as trouble:
+        outcome = get_facilitator(signed.offer.facilitator).settle(signed, payment)
+    except Exception as error:  # noqa: BLE001 - it is judged, not swallowed
+        outcome = error
+    judge(payment, signed, outcome, response_fields, actor=actor, deadline=deadline)
+
+
+def judge(
+    payment: Payment,
+    signed: SignedPayment,
+    outcome: Settlement | Exception,
+    response_fields: ResponseFields,
+    *,
+    actor: str,
+    deadline: float,
+) -> None:
+    """Write down what a facilitator's ``settle`` came to. Returns and raises as ``settle``.
+
+    ``deadline`` (``time.monotonic``) is until when to look for a transfer it claims to have made.
+    """
+    if isinstance(outcome, SettlementFailed):
+        _judge_failure(payment, signed, outcome, response_fields, actor=actor)
+    elif isinstance(outcome, SettlementUnknown):
+        _judge_doubt(payment, signed, outcome, response_fields, actor=actor)
+    elif isinstance(outcome, FacilitatorUnavailable):
         if payment.outcome_unknown_at is not None:  # an earlier attempt may have been sent
-            raise SettlementUnknown() from trouble
-        release(payment, "Nothing was sent: the facilitator is out of reach.", code=trouble.code)
-        raise
-    except Exception as error:
+            raise SettlementUnknown() from outcome
+        let_go(payment, outcome, actor=actor)
+        raise outcome
+    elif isinstance(outcome, Exception):
         # Whatever broke, it broke after we asked for money to be moved.
-        logger.exception("Settling payment %s broke off.", payment.public_id)
+        logger.error("Settling payment %s broke off.", payment.public_id, exc_info=outcome)
         note_unknown(payment)
-        raise SettlementUnknown() from error
-    if not get_facilitator(payment.facilitator).trusted:
-        settlement = _prove(payment, signed, settlement, deadline)
-    mark_settled(payment, settlement, response_fields(), actor=actor)
+        raise SettlementUnknown() from outcome
+    else:
+        if not get_facilitator(payment.facilitator).trusted:
+            outcome = _prove(payment, signed, outcome, deadline)
+        mark_settled(payment, outcome, response_fields(), actor=actor)
 
 
 def _prove(

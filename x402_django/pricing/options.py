@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from x402_django.constants import FLOW_AUTHORIZATION, FLOW_UPFRONT
+from x402_django.constants import FLOWS
 from x402_django.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class PaidViewOptions:
                 "A paid view needs a price (payment_required('$0.01')) or the key of a price "
                 "rule (payment_required(rule='report'))."
             )
-        if self.flow not in (None, FLOW_AUTHORIZATION, FLOW_UPFRONT):
+        if self.flow is not None and self.flow not in FLOWS:
             raise ConfigurationError(
-                f"{self.flow!r} is not a payment flow; use 'authorization' or 'upfront'."
+                f"{self.flow!r} is not a payment flow; use one of: {', '.join(FLOWS)}."
             )

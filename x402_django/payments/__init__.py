@@ -9,6 +9,12 @@
 ``resolution``     finding out what an unknown outcome was
 ``delivery``       the stored response, debts, and what counts as delivered
 ``confirmation``   the periodic look at the chain
+``scanner``        one pass over new blocks for all payments of a network
+``cursor``         how far it has read, and who reads
+``findings``       what it read, applied to the payments
+``depth``          which payments are deep enough
+``stale``          which settlements nobody waits for any more
+``report``         what one run did
 ``maintenance``    claims of dead processes, stored responses past their time
 =================  ==================================================================
 

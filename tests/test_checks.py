@@ -271,11 +271,23 @@ class TestNumbers:
 
     @pytest.mark.parametrize(
         ("key", "number"),
-        [("RPC_TIMEOUT", 0), ("CONFIRMATIONS", 0), ("LOG_RANGE", 0.5), ("POLL_INTERVAL", -1)],
+        [
+            ("RPC_TIMEOUT", 0),
+            ("CONFIRMATIONS", 0),
+            ("CONFIRMATIONS", "latest"),
+            ("CONFIRMATIONS", [(0, 3), (10, 1)]),
+            ("LOG_RANGE", 0.5),
+            ("POLL_INTERVAL", -1),
+        ],
     )
     def test_e010_of_a_network(self, key: str, number: object) -> None:
         with override_settings(X402=network(**{key: number})):
             assert ids() == ["E010"]
+
+    @pytest.mark.parametrize("depth", [3, "safe", "finalized", [(0, 1), ("10", 3), (99, "safe")]])
+    def test_depths_and_tiers_are_silent(self, depth: object) -> None:
+        with override_settings(X402=network(CONFIRMATIONS=depth)):
+            assert ids() == []
 
     def test_e014_offers_that_expire_before_they_can_settle(self) -> None:
         with override_settings(X402=x402(SETTLEMENT_TIMEOUT=60, MAX_TIMEOUT_SECONDS=60)):

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.core.signals import setting_changed
 
 from x402_django.exceptions import ConfigurationError
+from x402_django.finality import ConfirmationTier, parse_confirmations
 
 DEFAULTS: Final[dict[str, Any]] = {
     "PAY_TO": None,
@@ -75,7 +76,7 @@ class NetworkSettings:
     rpc_urls: tuple[str, ...]
     provider: str | None
     rpc_timeout: float
-    confirmations: int
+    confirmations: tuple[ConfirmationTier, ...]
     assets: tuple[AssetSettings, ...]
     explorer_url: str
     name: str
@@ -234,7 +235,7 @@ def _parse_network(name: str, raw: Mapping[str, Any]) -> NetworkSettings:
             rpc_urls=tuple(merged["RPC_URLS"]),
             provider=merged["PROVIDER"],
             rpc_timeout=float(merged["RPC_TIMEOUT"]),
-            confirmations=int(merged["CONFIRMATIONS"]),
+            confirmations=parse_confirmations(merged["CONFIRMATIONS"]),
             assets=tuple(
                 AssetSettings(
                     address=asset["ADDRESS"],

@@ -30,6 +30,8 @@ requests: Counter[str] = Counter()
 down: set[str] = set()
 #: Methods that are carried out but whose answer is lost.
 lost: set[str] = set()
+#: Results that are given instead of the chain's.
+forged: dict[str, Any] = {}
 
 
 class FaultyProvider(DevChainProvider):
@@ -39,10 +41,16 @@ class FaultyProvider(DevChainProvider):
         requests[method] += 1
         if method in down or "*" in down:
             raise ConnectionError("https://node.example/v2/very-secret-key")
+        if method in forged:
+            return {"jsonrpc": "2.0", "id": 0, "result": forged[method]}
         answer = super().make_request(method, params)
         if method in lost:
             raise TimeoutError("https://node.example/v2/very-secret-key")
         return answer
+
+    def make_batch_request(self, requests: Any) -> Any:
+        """As so many requests."""
+        return [self.make_request(method, params) for method, params in requests]
 
 
 def provider(network: str) -> FaultyProvider:
@@ -178,6 +186,16 @@ def answers_lost(*methods: str) -> Iterator[None]:
         yield
     finally:
         lost.difference_update(methods)
+
+
+@contextmanager
+def answers_forged(**results: Any) -> Iterator[None]:
+    """These methods are answered so while the block runs."""
+    forged.update(results)
+    try:
+        yield
+    finally:
+        forged.clear()
 
 
 def wrong_provider(network: str) -> FaultyProvider:

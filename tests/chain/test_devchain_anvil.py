@@ -6,9 +6,6 @@ Needs Anvil on the PATH, or its path in the environment variable ``ANVIL``.
 from __future__ import annotations
 
 import os
-import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +14,7 @@ from eth_account import Account
 from eth_utils.address import to_checksum_address
 from web3 import HTTPProvider, Web3
 
+from tests.chain.anvil import running_anvil
 from x402_django.chain.devchain import DevChain
 from x402_django.chain.devchain.artifacts import load_artifact
 from x402_django.chain.devchain.deployment import DEPLOYED, TOKEN_ADDRESS
@@ -39,22 +37,10 @@ EXTRAS = {"blobGasPrice", "blobGasUsed", "blockTimestamp", "root"}
 @pytest.fixture(scope="module")
 def anvil() -> Iterator[Web3]:
     """A fresh Anvil with the devchain's contracts."""
-    path = os.environ.get("ANVIL") or shutil.which("anvil")
-    if path is None:
-        pytest.skip("Anvil is not installed")
-    process = subprocess.Popen(
-        [path, "--port", "0", "--chain-id", "1337"], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    try:
-        listening = (re.match(r"Listening on (\S+)", line) for line in process.stdout)
-        url = next(match[1] for match in listening if match)
-        w3 = Web3(HTTPProvider(f"http://{url}"))
+    with running_anvil() as url:
+        w3 = Web3(HTTPProvider(url))
         install_contracts(w3)
         yield w3
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ A payment is proven by one successful receipt that holds the token's
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -152,20 +152,30 @@ def transfer_in_receipt(receipt: Mapping[str, Any], signed: SignedPayment) -> in
     """
     if receipt["status"] != 1:
         return None
-    logs = sorted(
-        (log for log in receipt["logs"] if _same(log["address"], signed.offer.asset)),
-        key=lambda log: int(log["logIndex"]),
-    )
+    logs = (log for log in receipt["logs"] if _same(log["address"], signed.offer.asset))
     used = [AUTHORIZATION_USED, _word(signed.payer), bytes.fromhex(signed.nonce[2:])]
     transfer = [TRANSFER, _word(signed.payer), _word(signed.offer.pay_to)]
-    inside = False
-    for log in logs:
-        topics = [bytes(topic) for topic in log["topics"]]
-        if topics[:1] == [AUTHORIZATION_USED]:
-            inside = topics == used
-        elif inside and topics == transfer and bytes(log["data"]) == _amount(signed):
+    for authorization, moved, log in authorized_transfers(logs):
+        if authorization == used and moved == transfer and bytes(log["data"]) == _amount(signed):
             return int(log["logIndex"])
     return None
+
+
+def authorized_transfers(
+    logs: Iterable[Mapping[str, Any]],
+) -> Iterator[tuple[list[bytes], list[bytes], Mapping[str, Any]]]:
+    """Each ``Transfer`` of one token in one transaction with the authorization it belongs to.
+
+    Yields the topics of the last ``AuthorizationUsed`` before it, its own topics and its log, in
+    the order of the logs. What comes before the first authorization belongs to none.
+    """
+    authorization: list[bytes] | None = None
+    for log in sorted(logs, key=lambda log: int(log["logIndex"])):
+        topics = [bytes(topic) for topic in log["topics"]]
+        if topics[:1] == [AUTHORIZATION_USED]:
+            authorization = topics
+        elif topics[:1] == [TRANSFER] and authorization is not None:
+            yield authorization, topics, log
 
 
 def read_receipt(w3: Web3, transaction: str) -> Mapping[str, Any] | None:

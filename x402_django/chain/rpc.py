@@ -45,6 +45,9 @@ SEND_RAW: Final = "eth_sendRawTransaction"
 #: JSON-RPC error codes by which providers say "too many requests".
 _RATE_LIMITED: Final = frozenset({429, -32005, -32007})
 
+#: What they say with the same codes when a range of blocks holds more logs than they return.
+_TOO_MANY_LOGS: Final = re.compile(r"results|block range|logs", re.I)
+
 #: What nodes say, outside the code reserved for reverts, when a contract's execution fails.
 _EXECUTION_FAILED: Final = re.compile(
     r"revert|out ?of ?gas|invalid opcode|invalid jump|stack (under|over)flow|write protection", re.I
@@ -155,6 +158,19 @@ class FailoverProvider(JSONBaseProvider):
     def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
         """Ask the endpoints in turn. Raises RpcUnavailable, ConfigurationError."""
         body = self.encode_rpc_request(method, params)
+        return cast(RPCResponse, self._first_answer(body, sends=method == SEND_RAW))
+
+    def make_batch_request(
+        self, requests: list[tuple[RPCEndpoint, Any]]
+    ) -> list[RPCResponse] | RPCResponse:
+        """Several questions in one HTTP request. For reading only. Raises as ``make_request``.
+
+        An endpoint that knows no batches answers with one error instead of a list.
+        """
+        body = self.encode_batch_rpc_request(requests)
+        return cast("list[RPCResponse] | RPCResponse", self._first_answer(body, sends=False))
+
+    def _first_answer(self, body: bytes, *, sends: bool) -> Any:
         maybe_sent = False
         failures: list[str] = []
         first = self._preferred
@@ -166,13 +182,13 @@ class FailoverProvider(JSONBaseProvider):
                 maybe_sent = maybe_sent or down.received
                 failures.append(str(down))
                 continue
-            if method == SEND_RAW and maybe_sent and "error" in response:
+            if sends and maybe_sent and "error" in response:
                 break
             self._preferred = index
             return response
         raise RpcUnavailable(f"No RPC endpoint of {self._network} answered: {'; '.join(failures)}.")
 
-    def _ask(self, url: str, body: bytes) -> RPCResponse:
+    def _ask(self, url: str, body: bytes) -> Any:
         """Raises EndpointDown, or ConfigurationError if ``url`` serves another chain."""
         if url not in self._confirmed:
             question = self.encode_rpc_request(RPCEndpoint("eth_chainId"), [])
@@ -181,7 +197,7 @@ class FailoverProvider(JSONBaseProvider):
             self._confirmed.add(url)
         return self._post(url, body, carries_request=True)
 
-    def _post(self, url: str, body: bytes, *, carries_request: bool) -> RPCResponse:
+    def _post(self, url: str, body: bytes, *, carries_request: bool) -> Any:
         host = host_of(url)
         try:
             response = self._session.post(
@@ -199,17 +215,18 @@ class FailoverProvider(JSONBaseProvider):
             ) from None
         if response.status_code != 200:
             raise EndpointDown(f"{host}: HTTP {response.status_code}", received=carries_request)
-        return self._decode(response.content, host, received=carries_request)
+        batch = body.startswith(b"[")
+        return self._decode(response.content, host, received=carries_request, batch=batch)
 
-    def _decode(self, content: bytes, host: str, *, received: bool) -> RPCResponse:
+    def _decode(self, content: bytes, host: str, *, received: bool, batch: bool) -> Any:
         try:
             answer = self.decode_rpc_response(content)
         except ValueError:
             raise EndpointDown(f"{host}: no JSON", received=received) from None
-        if not isinstance(answer, dict):
+        answers: list[Any] = answer if batch and isinstance(answer, list) else [answer]
+        if not all(isinstance(one, dict) for one in answers):
             raise EndpointDown(f"{host}: no JSON-RPC", received=received)
-        error = answer.get("error")
-        if isinstance(error, dict) and error.get("code") in _RATE_LIMITED:
+        if any(_is_rate_limit(one.get("error")) for one in answers):
             raise EndpointDown(f"{host}: rate limited", received=False)
         return answer
 
@@ -233,6 +250,14 @@ def check_chain_id(found: int, expected: int, where: str) -> None:
             f"The RPC endpoint {where} serves chain {found}, not {expected}. "
             "Correct X402['NETWORKS']."
         )
+
+
+def _is_rate_limit(error: object) -> bool:
+    return (
+        isinstance(error, dict)
+        and error.get("code") in _RATE_LIMITED
+        and not _TOO_MANY_LOGS.search(str(error.get("message", "")))
+    )
 
 
 def _as_int(value: object, url: str) -> int:

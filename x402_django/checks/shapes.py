@@ -22,6 +22,7 @@ from x402_django.checks.raw import (
     value,
 )
 from x402_django.conf import ASSET_KEYS, DEFAULTS, NETWORK_DEFAULTS, x402
+from x402_django.finality import parse_confirmations
 
 _FACILITATOR_KEYS: Final = frozenset({"BACKEND", "OPTIONS"})
 
@@ -80,7 +81,6 @@ _NUMBERS: Final = {
 _OPTIONAL: Final = frozenset({"DEFERRED_MAX_EXPOSURE"})
 _NETWORK_NUMBERS: Final = {
     "RPC_TIMEOUT": _Range(whole=False, above=0),
-    "CONFIRMATIONS": _Range(least=1),
     "LOG_RANGE": _Range(least=1),
     "POLL_INTERVAL": _Range(whole=False, above=0),
 }
@@ -196,7 +196,17 @@ def check_numbers(**kwargs: Any) -> list[CheckMessage]:
             _number(path_of("NETWORKS", name, key), network_value(entry, key), allowed)
             for key, allowed in _NETWORK_NUMBERS.items()
         ]
+        messages.append(_confirmations(name, network_value(entry, "CONFIRMATIONS")))
     return [message for message in messages if message is not None]
+
+
+def _confirmations(name: str, raw: object) -> CheckMessage | None:
+    try:
+        parse_confirmations(raw)
+    except ValueError as error:
+        where = path_of("NETWORKS", name, "CONFIRMATIONS")
+        return Error(f"{where} is {raw!r}.", hint=str(error), id="x402_django.E010")
+    return None
 
 
 def _number(where: str, number: object, allowed: _Range) -> CheckMessage | None:

@@ -4,8 +4,10 @@ from x402_django.models.chain import ChainTransaction, SettlementWallet
 from x402_django.models.fields import ExactSum, Uint256Field
 from x402_django.models.ledger import Payment, PaymentEvent, Receipt
 from x402_django.models.merchant import Flow, PaymentMethod, PriceRule, Scheme
+from x402_django.models.scan import ChainScan, ScannedBlock
 
 __all__ = [
+    "ChainScan",
     "ChainTransaction",
     "ExactSum",
     "Flow",
@@ -14,6 +16,7 @@ __all__ = [
     "PaymentMethod",
     "PriceRule",
     "Receipt",
+    "ScannedBlock",
     "Scheme",
     "SettlementWallet",
     "Uint256Field",

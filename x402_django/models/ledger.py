@@ -166,6 +166,12 @@ class Payment(SettledCallbacks, models.Model):
                 condition=Q(state__in=["failed", "expired"]),
                 name="x402_payment_failed_idx",
             ),
+            # The blocks that wait for depth; a row leaves it when it is final.
+            models.Index(
+                fields=["network", "block_number"],
+                condition=Q(state="settled"),
+                name="x402_payment_unfinal_idx",
+            ),
             models.Index(fields=["state", "-id"], name="x402_payment_state_idx"),
             models.Index(fields=["payer", "-id"], name="x402_payment_payer_idx"),
             models.Index(fields=["transaction"], name="x402_payment_tx_idx"),

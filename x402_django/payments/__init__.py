@@ -14,6 +14,12 @@
 ``hooks``          effects of a view that wait for its money
 ``announcements``  which transition sends which signal
 ``confirmation``   the periodic look at the chain
+``scanner``        one pass over new blocks for all payments of a network
+``cursor``         how far it has read, and who reads
+``findings``       what it read, applied to the payments
+``depth``          which payments are deep enough
+``stale``          which settlements nobody waits for any more
+``report``         what one run did
 ``maintenance``    claims of dead processes, stored responses past their time
 =================  ==================================================================
 

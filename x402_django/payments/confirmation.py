@@ -1,5 +1,9 @@
 """The periodic look at the chain: unknown outcomes, confirmations, reorganisations.
 
+One scan per network answers for nearly all payments (``scanner``). What it leaves is looked at
+one by one: outcomes that are still unknown, payments that were let go, and settled ones that are
+not where they should be, or on a network whose logs cannot be read now.
+
 Everything here may be killed at any point and started again: each payment is one independent
 step, and each step is one conditional write.
 """
@@ -7,26 +11,35 @@ step, and each step is one conditional write.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections import Counter
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Final
 
 from django.db.models import Q
 
 from x402_django import clock
 from x402_django.conf import x402
+from x402_django.constants import SCHEME_EXACT
 from x402_django.exceptions import (
+    ConfigurationError,
     InvalidTransition,
+    RpcUnavailable,
     ServiceUnavailable,
     SettlementFailed,
     SettlementUnknown,
 )
 from x402_django.facilitators.base import get_facilitator
+from x402_django.finality import required_depth
 from x402_django.models import ChainTransaction, Payment
 from x402_django.payments.machine import Step, advance, annotate
-from x402_django.payments.recording import mark_settled
+from x402_django.payments.recording import mark_settled, place_fields
+from x402_django.payments.report import Report
 from x402_django.payments.resolution import resolve
+from x402_django.payments.stale import looked_at_before, stale_settling
 from x402_django.protocol.types import SignedPayment
+
+if TYPE_CHECKING:
+    from x402_django.chain.evidence import Evidence
 
 logger = logging.getLogger("x402_django.payments")
 
@@ -34,33 +47,67 @@ State = Payment.State
 ACTOR = "confirmation"
 
 
-@dataclass(slots=True)
-class Report:
-    """What one run did, counted in payments."""
+#: A network whose node failed so many payments in a row is left in peace until the next run.
+_PATIENCE: Final = 3
+#: Runs that a payment waits for a chain that holds still.
+_ROUNDS: Final = 10
 
-    settled: int = 0
-    failed: int = 0
-    final: int = 0
-    reversed: int = 0
-    still_unknown: int = 0
-    out_of_reach: int = 0
 
-    def __str__(self) -> str:
-        counts = ((name.replace("_", " "), getattr(self, name)) for name in self.__slots__)
-        return ", ".join(f"{name}: {count}" for name, count in counts)
+class _Reach:
+    """Which networks answer, so that a dead node is not asked about every payment."""
+
+    def __init__(self) -> None:
+        self._failures: Counter[str] = Counter()
+
+    def answered(self, network: str) -> None:
+        self._failures[network] = 0
+
+    def failed(self, network: str) -> None:
+        self._failures[network] += 1
+
+    def is_lost(self, network: str) -> bool:
+        """Whether its last few questions all went unanswered."""
+        return self._failures[network] >= _PATIENCE
 
 
 def confirm_pending_payments(*, limit: int = 500) -> Report:
-    """Resolve unknown outcomes, then bring settled payments to their confirmations.
+    """Read what is new on each network, and look one by one at what that leaves open.
 
-    ``limit`` bounds each pass, oldest first, so that one run stays short.
+    ``limit`` bounds the payments that are looked at one by one in each step, oldest first, so
+    that one run stays short; those met by the scan cost so little that they are not limited.
     """
-    report = Report()
+    report, reach = Report(), _Reach()
     _resume_outbox()
-    _resolve_unknown(report, limit)
+    doubts = Q(pk__in=())
+    for network in _readable_networks():
+        doubts |= _scan(network, report, limit)
+    _resolve_unknown(report, limit, reach)
     _recheck_let_go(report, limit)
-    _confirm_settled(report, limit)
+    _confirm_settled(report, limit, reach, doubts)
     return report
+
+
+def _scan(network: str, report: Report, limit: int) -> Q:
+    """Scan ``network``; which settled payments are still to be looked at one by one."""
+    from x402_django.chain.scan import ChainMoved  # loads web3, as does the next
+    from x402_django.payments import scanner
+
+    try:
+        doubtful = scanner.scan(network, report)
+    except ChainMoved as error:
+        # The next run will do; only who has been waiting for several is looked at now.
+        logger.warning("%s", error)
+        rounds = timedelta(seconds=_ROUNDS * x402.confirmation_interval)
+        return Q(network=network, state_changed_at__lt=clock.now() - rounds)
+    except RpcUnavailable as error:
+        logger.warning("The logs of %s could not be read: %s", network, error)
+        return Q(network=network)
+    except ConfigurationError:
+        logger.exception("The logs of %s cannot be read.", network)
+        return Q(network=network)
+    if doubtful is None:
+        return Q(pk__in=())
+    return Q(pk__in=doubtful[:limit]) | Q(network=network, block_number__isnull=True)
 
 
 def _resume_outbox() -> None:
@@ -72,22 +119,24 @@ def _resume_outbox() -> None:
     outbox.resume(older_than=timedelta(seconds=x402.confirmation_interval / 2))
 
 
-def _resolve_unknown(report: Report, limit: int) -> None:
-    now = clock.now()
-    dead = now - timedelta(seconds=2 * x402.settlement_timeout + 30)
-    looked_at = now - timedelta(seconds=x402.confirmation_interval / 2)
+def _resolve_unknown(report: Report, limit: int, reach: _Reach) -> None:
     unknown = Payment.objects.filter(
-        Q(state=State.SETTLING, outcome_unknown_at__isnull=False, state_changed_at__lt=looked_at)
-        | Q(state=State.SETTLING, state_changed_at__lt=dead)
-        | Q(state=State.REVERSED, valid_before__gt=clock.timestamp())
+        stale_settling() | Q(state=State.REVERSED, valid_before__gt=clock.timestamp())
     ).order_by("state_changed_at")
     for payment in unknown.defer("response_body")[:limit]:
+        if reach.is_lost(payment.network):
+            report.out_of_reach += 1
+            continue
         try:
             resolve(payment, actor=ACTOR)
         except SettlementFailed:
             report.failed += 1
         except (SettlementUnknown, InvalidTransition):
             report.still_unknown += 1
+        except RpcUnavailable:
+            reach.failed(payment.network)
+            report.out_of_reach += 1
+            continue
         except ServiceUnavailable:
             report.out_of_reach += 1
         except Exception:
@@ -96,6 +145,7 @@ def _resolve_unknown(report: Report, limit: int) -> None:
             report.still_unknown += 1
         else:
             report.settled += 1
+        reach.answered(payment.network)
 
 
 def _recheck_let_go(report: Report, limit: int) -> None:
@@ -135,21 +185,30 @@ def _readable_networks() -> list[str]:
     return [name for name, network in x402.networks.items() if network.has_rpc]
 
 
-def _confirm_settled(report: Report, limit: int) -> None:
-    looked_at = clock.now() - timedelta(seconds=x402.confirmation_interval / 2)
+def _confirm_settled(report: Report, limit: int, reach: _Reach, doubts: Q) -> None:
+    """Look one by one at settled payments that the scan could not prove."""
     settled = Payment.objects.filter(
-        state=State.SETTLED, network__in=_readable_networks(), state_changed_at__lt=looked_at
+        doubts,
+        state=State.SETTLED,
+        scheme=SCHEME_EXACT,
+        state_changed_at__lt=looked_at_before(),
     ).order_by("state_changed_at")
     for payment in settled.defer("response_body")[:limit]:
+        if reach.is_lost(payment.network):
+            report.out_of_reach += 1
+            continue
         try:
             _confirm(payment, report)
         except InvalidTransition:
             continue  # another worker confirmed it first
         except ServiceUnavailable:
+            reach.failed(payment.network)
             report.out_of_reach += 1
+            continue
         except Exception:
             logger.exception("Payment %s could not be confirmed.", payment.public_id)
             report.out_of_reach += 1
+        reach.answered(payment.network)
 
 
 def _confirm(payment: Payment, report: Report) -> None:
@@ -160,19 +219,16 @@ def _confirm(payment: Payment, report: Report) -> None:
     if found is None:  # not in that transaction any more: anywhere else?
         found = evidence.find_settlement(signed, since=payment.created_at)
     if found is None:
-        if evidence.authorization_used(signed):  # our node knows the spending, not yet where it was
+        state = evidence.authorization_state(signed)
+        if state.used or state.block_number < (payment.block_number or 0):
+            # Our node knows the spending and not yet where it was; or it has not come as far as
+            # the block that the payment was in, and cannot know.
             report.out_of_reach += 1
         else:
             _reverse(payment, report)
         return
-    settlement = found.as_settlement()
-    where: dict[str, Any] = {
-        "transaction": settlement.transaction,
-        "block_number": settlement.block_number,
-        "block_hash": settlement.block_hash or "",
-        "log_index": settlement.log_index,
-    }
-    if found.confirmations >= x402.network(payment.network).confirmations:
+    where = place_fields(found.as_settlement())
+    if _is_deep(payment, found):
         advance(
             payment,
             Step(State.FINAL, f"{found.confirmations} confirmations."),
@@ -182,6 +238,16 @@ def _confirm(payment: Payment, report: Report) -> None:
         report.final += 1
     else:
         annotate(payment, state_changed_at=clock.now(), **where)
+
+
+def _is_deep(payment: Payment, found: Evidence) -> bool:
+    from x402_django.chain.scan import read_view
+
+    tiers = x402.network(payment.network).confirmations
+    depth = required_depth(tiers, payment.price_usd)
+    if isinstance(depth, int):
+        return found.confirmations >= depth
+    return found.block_number <= read_view(payment.network, tags=[depth]).tagged[depth]
 
 
 def _reverse(payment: Payment, report: Report) -> None:

@@ -26,6 +26,16 @@ def note_unknown(payment: Payment, *, transaction: str = "", **fields: Any) -> N
     annotate(payment, outcome_unknown_at=payment.outcome_unknown_at or clock.now(), **fields)
 
 
+def place_fields(settlement: Settlement) -> dict[str, Any]:
+    """Where on chain a payment is, as its columns."""
+    return {
+        "transaction": settlement.transaction,
+        "block_number": settlement.block_number,
+        "block_hash": settlement.block_hash or "",
+        "log_index": settlement.log_index,
+    }
+
+
 def mark_settled(
     payment: Payment, settlement: Settlement, fields: dict[str, Any], *, actor: str
 ) -> None:
@@ -39,12 +49,9 @@ def mark_settled(
             Step(State.SETTLED, "The transfer is on chain."),
             actor=actor,
             receipt=receipt,
-            transaction=settlement.transaction,
-            block_number=settlement.block_number,
-            block_hash=settlement.block_hash or "",
-            log_index=settlement.log_index,
             settled_at=payment.settled_at or now,
             outcome_unknown_at=None,
+            **place_fields(settlement),
             **fields,
         )
     except IntegrityError as error:

@@ -1,0 +1,94 @@
+"""The cursor of a network's scan and the lease on it: both in the database.
+
+The lease spares the node double work; it guards nothing. Whoever lost it without knowing does no
+harm, since each payment moves by a conditional write of its own. It ends by itself, so a holder
+that was killed is followed by another.
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.db import router, transaction
+from django.db.models import Q, QuerySet
+
+from x402_django import clock
+from x402_django.models import ChainScan, ScannedBlock
+
+#: How long a silent holder is waited for. It renews the lease at every piece it reads, so this is
+#: longer than a few slow answers of a node.
+LEASE: Final = timedelta(minutes=2)
+
+
+class LeaseLost(Exception):
+    """The lease ended before its holder came back to renew it, and another may have it."""
+
+
+class Lease:
+    """The right to scan ``network``, until it is released or not renewed for ``LEASE``."""
+
+    def __init__(self, network: str, holder: str, until: datetime) -> None:
+        self.network = network
+        self._holder = holder
+        self._until = until
+
+    @classmethod
+    def acquire(cls, network: str) -> Lease | None:
+        """The lease, or None while another run holds it."""
+        now = clock.now()
+        ChainScan.objects.get_or_create(network=network)
+        lease = cls(network, secrets.token_hex(16), now + LEASE)
+        free = Q(holder="") | Q(held_until__isnull=True) | Q(held_until__lt=now)
+        taken = ChainScan.objects.filter(free, network=network).update(
+            holder=lease._holder, held_until=lease._until
+        )
+        return lease if taken else None
+
+    def keep(self) -> None:
+        """Renew the lease if a good part of it has passed. Raises LeaseLost."""
+        if self._until - clock.now() < LEASE * 3 / 4:
+            self._renew()
+
+    def release(self) -> None:
+        """Let the next run begin at once."""
+        self._own().update(holder="", held_until=None)
+
+    def newest(self) -> ScannedBlock | None:
+        """The cursor: the block up to which everything was read."""
+        return self._blocks().first()
+
+    def remembered(self, below: int) -> list[ScannedBlock]:
+        """The blocks below the one with that number, newest first."""
+        return list(self._blocks().filter(number__lt=below))
+
+    def move(self, number: int, block_hash: str) -> None:
+        """Everything up to this block is read. Raises LeaseLost, and the cursor stays."""
+        with transaction.atomic(using=router.db_for_write(ScannedBlock)):
+            self._renew()
+            ScannedBlock.objects.update_or_create(
+                network=self.network, number=number, defaults={"hash": block_hash}
+            )
+
+    def rewind(self, number: int) -> None:
+        """Forget what was read above a block. Raises LeaseLost, and nothing is forgotten."""
+        with transaction.atomic(using=router.db_for_write(ScannedBlock)):
+            self._renew()
+            self._blocks().filter(number__gt=number).delete()
+
+    def forget(self, below: int) -> None:
+        """Drop hashes that nothing depends on any more."""
+        self._blocks().filter(number__lt=below).delete()
+
+    def _renew(self) -> None:
+        until = clock.now() + LEASE
+        if not self._own().update(held_until=until):
+            raise LeaseLost(self.network)
+        self._until = until
+
+    def _own(self) -> QuerySet[ChainScan]:
+        return ChainScan.objects.filter(network=self.network, holder=self._holder)
+
+    def _blocks(self) -> QuerySet[ScannedBlock]:
+        return ScannedBlock.objects.filter(network=self.network).order_by("-number")

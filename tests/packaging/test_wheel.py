@@ -77,6 +77,7 @@ def test_metadata(wheel: Path) -> None:
         "web3",
         "eth-account",
         "coincurve",
+        "pycryptodome",
     }
 
 

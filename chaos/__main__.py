@@ -13,11 +13,11 @@ from dataclasses import asdict
 from typing import Any
 
 from chaos.audit import Books, audit, wait_until_quiet
-from chaos.buyers import Buyer, give_money
+from chaos.buyers import PURSE, Buyer
+from chaos.nodes import NETWORK, anvil_is_here
 from chaos.storm import Storm
 from chaos.world import BROKERS, MissingService, World, running_world
 
-NETWORK = "eip155:1337"
 #: Exit status where a service is missing: nothing was tested.
 MISSING = 3
 #: Seconds that buyers have to finish what they have begun, and payments to become final.
@@ -30,6 +30,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
     say = (lambda text: print(text, file=sys.stderr, flush=True)) if options.json else print
+    anvil = options.node == "anvil" or (options.node == "auto" and anvil_is_here())
     say(f"seed {seed}, {options.seconds:.0f} s, {options.buyers} buyers, {options.broker}")
     try:
         with running_world(
@@ -37,6 +38,7 @@ def main() -> int:
             fragile=not options.calm,
             every=options.every,
             block_time=options.block_time,
+            anvil=anvil,
         ) as world:
             return _run(world, options, seed, say)
     except MissingService as missing:
@@ -52,7 +54,13 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--buyers", type=int, default=8)
     parser.add_argument("--broker", choices=sorted(BROKERS), default="redis")
-    parser.add_argument("--block-time", type=float, default=1, help="0: a block per transaction")
+    parser.add_argument(
+        "--node",
+        choices=("auto", "embedded", "anvil"),
+        default="auto",
+        help="auto: Anvil if it is on the path or named by ANVIL",
+    )
+    parser.add_argument("--block-time", type=float, default=1, help="seconds between blocks")
     parser.add_argument("--every", type=float, default=1.0, help="seconds between crash points")
     parser.add_argument("--calm", action="store_true", help="nothing goes wrong")
     parser.add_argument("--purchases", type=int, default=0, help="at most so many for each buyer")
@@ -73,7 +81,7 @@ def _run(world: World, options: argparse.Namespace, seed: int, say: Any) -> int:
         )
         for number in range(options.buyers)
     ]
-    give_money(world.node, buyers)
+    world.node.give([buyer.payer.address for buyer in buyers], PURSE)
     storm = Storm(world, f"{seed}/storm")
     say("shopping")
     started = time.monotonic()
@@ -134,6 +142,7 @@ def _report(
         "seed": seed,
         "seconds": round(seconds, 1),
         "broker": options.broker,
+        "node": world.node.name,
         "killed": dict(world.services.kills),
         "killed_themselves": world.deaths(),
         "restarts": world.services.restarts(),
@@ -151,7 +160,8 @@ def _as_text(report: dict[str, Any]) -> str:
     kills = sum(report["killed"].values()) + sum(report["killed_themselves"].values())
     harmed = sum(report["rpc_connections_harmed"].values())
     lines = [
-        f"seed {report['seed']}, {report['seconds']} s with recovery",
+        f"seed {report['seed']}, {report['seconds']} s with recovery, "
+        f"on {report['broker']} and the {report['node']} chain",
         f"killed          {kills}: by the supervisor {_counts(report['killed'])}",
         *(f"  {count:>4}  {name}" for name, count in sorted(report["killed_themselves"].items())),
         f"node            {harmed} connections harmed: {_counts(report['rpc_connections_harmed'])}",

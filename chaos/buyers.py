@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import httpx
 
@@ -157,19 +156,3 @@ class Buyer(threading.Thread):
         answer = self._ask(purchase)
         if answer is not None and answer.status_code == 200:
             purchase.copies.append(answer.content)
-
-
-def give_money(node: str, buyers: Sequence[Buyer]) -> None:
-    """Test dollars for each, in blocks that no reorganisation will reach."""
-    for buyer in buyers:
-        ask_node(node, "dev_mint", buyer.payer.address, hex(PURSE))
-    ask_node(node, "anvil_mine", "0x8")
-
-
-def ask_node(node: str, method: str, *params: Any) -> Any:
-    """A JSON-RPC request to the chain itself. Raises RuntimeError if it refuses."""
-    question = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}
-    answer = httpx.post(node, json=question, timeout=30).json()
-    if "error" in answer:
-        raise RuntimeError(f"{method}: {answer['error']}")
-    return answer["result"]

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from typing import Final
 
-from chaos.buyers import ask_node
 from chaos.proxy import Way
 from chaos.world import World
 
@@ -63,5 +62,5 @@ class Storm(threading.Thread):
     def _reorganise(self) -> None:
         depth = self._chooser.randint(1, DEEPEST)
         kept = self._chooser.random() < 0.5
-        ask_node(self._world.node, "dev_reorg", hex(depth), kept)
+        self._world.node.reorganise(depth, keep=kept)
         self.reorganisations["moved" if kept else "lost"] += 1

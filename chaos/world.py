@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,8 @@ from urllib.request import urlopen
 
 from benchmarks.databases import postgres_database
 from chaos import faults
-from chaos.processes import ROOT, Services, beat, free_port, web, worker
+from chaos.nodes import Node, running_anvil, running_embedded
+from chaos.processes import Services, beat, free_port, web, worker
 from chaos.proxy import Proxy
 
 BROKERS = {
@@ -34,12 +32,12 @@ class MissingService(Exception):
 
 @dataclass(slots=True)
 class World:
-    """``sites`` are the addresses of the web processes, ``node`` the chain's own."""
+    """``sites`` are the addresses of the web processes; ``node`` is reached directly."""
 
     directory: Path
     services: Services
     proxy: Proxy
-    node: str
+    node: Node
     payee: str
     sites: tuple[str, ...]
 
@@ -54,12 +52,12 @@ class World:
 
 @contextmanager
 def running_world(
-    *, broker: str, fragile: bool, every: float, block_time: float
+    *, broker: str, fragile: bool, every: float, block_time: float, anvil: bool
 ) -> Iterator[World]:
     """Everything, set up and serving; all of it is gone afterwards. Sets Django up for the ledger.
 
     ``fragile``: the shop's processes kill themselves, one each ``every`` seconds at most.
-    ``block_time`` in seconds; 0 mines each transaction at once. Raises MissingService.
+    ``block_time`` in seconds. ``anvil``: not the embedded chain. Raises MissingService.
     """
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="x402-chaos-")))
@@ -68,8 +66,10 @@ def running_world(
             raise MissingService(why)
         queue = f"x402_chaos_{secrets.token_hex(6)}"
         stack.enter_context(_queue(BROKERS[broker], queue))
-        facts = stack.enter_context(_chain(directory, block_time))
-        proxy = stack.enter_context(Proxy(facts["rpc_url"]))
+        log = directory / "chain.log"
+        chain = running_anvil(block_time) if anvil else running_embedded(log, block_time)
+        node = stack.enter_context(chain)
+        proxy = stack.enter_context(Proxy(node.url))
         environment = {
             **_inherited(),
             "DJANGO_SETTINGS_MODULE": "chaos.settings",
@@ -78,7 +78,7 @@ def running_world(
             "CHAOS_QUEUE": queue,
             "DEMO_VAR_DIR": str(directory),
             "SECRET_KEY": secrets.token_hex(32),
-            "X402_RPC_URL": facts["rpc_url"],
+            "X402_RPC_URL": node.url,
             "X402_PAY_TO": _address(),
             # As behind a load balancer: a payment for one of the two is a payment for the other.
             "PUBLIC_URL": "http://shop.example",
@@ -92,7 +92,7 @@ def running_world(
         stack.callback(services.stop)
         sites = _open_shop(services, directory)
         payee = environment["X402_PAY_TO"]
-        yield World(directory, services, proxy, facts["rpc_url"], payee, sites)
+        yield World(directory, services, proxy, node, payee, sites)
 
 
 def _open_shop(services: Services, directory: Path) -> tuple[str, ...]:
@@ -130,35 +130,9 @@ def _address() -> str:
 
 
 @contextmanager
-def _chain(directory: Path, block_time: float) -> Iterator[dict[str, Any]]:
-    """The embedded chain in a process of its own; what it says of itself."""
-    log = directory / "chain.log"
-    command = [sys.executable, "manage.py", "x402_devchain", "--json", "--port", "0"]
-    command += ["--block-time", str(block_time), "--heartbeat", "1"]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    try:
-        ready = _wait_for("the chain", lambda: _announced(log), None)
-        yield json.loads(ready)
-    finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-        process.kill()
-        process.wait()
-
-
-def _announced(log: Path) -> str | None:
-    lines = log.read_text().splitlines()
-    return lines[0] if lines and lines[-1].startswith("ready:") else None
-
-
-@contextmanager
 def _queue(url: str, name: str) -> Iterator[None]:
     """Make sure of the broker, and leave no queue behind. Raises MissingService."""
-    from kombu import Connection
+    from kombu import Connection, Exchange, Queue
 
     try:
         with Connection(url, connect_timeout=3) as connection:
@@ -168,8 +142,13 @@ def _queue(url: str, name: str) -> Iterator[None]:
     try:
         yield
     finally:
+        # As Celery declares it; only what was declared here is forgotten altogether.
         with Connection(url, connect_timeout=3) as connection:
-            connection.default_channel.queue_delete(name)  # type: ignore[attr-defined]
+            exchange = Exchange(name, type="direct")(connection.default_channel)
+            queue = Queue(name, exchange, routing_key=name)(connection.default_channel)
+            queue.declare()
+            queue.delete()
+            exchange.delete()
 
 
 def _serves(site: str) -> bool:

@@ -7,7 +7,8 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 
 VENV := .venv
 BIN := $(VENV)/bin
-# Arguments for the tests: make test ARGS="tests/http -x"
+# Arguments for the tests: make test ARGS="tests/http -x". What needs Node.js has lanes in .ci/run.
+TESTS := -n 2 --dist loadfile -m "not node and not anvil"
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -54,7 +55,7 @@ serve: $(VENV)/.stamp-demo ## shop and worker alone; chain and rest from the env
 # --- Development --------------------------------------------------------------------------------
 
 test: $(VENV)/.stamp-test ## the tests, on SQLite (ARGS="tests/http -x" chooses)
-	@exec $(BIN)/python -m pytest $(ARGS)
+	@exec $(BIN)/python -m pytest $(if $(ARGS),$(ARGS),$(TESTS))
 
 lint: $(VENV)/.stamp-lint ## ruff, mypy strict, direction of imports, migrations in step
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
@@ -27,6 +28,7 @@ class ChainTransactionAdmin(LedgerAdmin):
         "status",
         "wallet_short",
         "nonce",
+        "payments_count",
         "fee_shown",
         "created_at",
         "mined_at",
@@ -48,7 +50,8 @@ class ChainTransactionAdmin(LedgerAdmin):
         "wallet_link",
         "nonce",
         "to_link",
-        "payment_link",
+        "payment_links",
+        "replaces_link",
         "created_at",
         "sent_at",
         "sends",
@@ -89,9 +92,20 @@ class ChainTransactionAdmin(LedgerAdmin):
     def to_link(self, row: ChainTransaction) -> SafeString | str:
         return display.address_link(row.network, row.to)
 
-    @admin.display(description=_("payment"))
-    def payment_link(self, row: ChainTransaction) -> SafeString | str:
-        return display.payment_link(row.payment_id)
+    @admin.display(description=_("payments"))
+    def payment_links(self, row: ChainTransaction) -> SafeString | str:
+        """Each with its place, and what became of it there."""
+        items = row.items.select_related("payment").order_by("position")
+        items = items.only("position", "status", "payment__public_id", "payment__state")
+        lines = (
+            (item.position + 1, display.object_link(item.payment), item.get_status_display())
+            for item in items
+        )
+        return format_html_join("", "<div>{}. {} – {}</div>", lines) or display.EMPTY
+
+    @admin.display(description=_("replaces"))
+    def replaces_link(self, row: ChainTransaction) -> SafeString | str:
+        return display.object_link(row.replaces)
 
     @admin.display(description=_("maximum fee per gas"))
     def maximum_fee_shown(self, row: ChainTransaction) -> str:

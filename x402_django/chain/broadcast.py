@@ -18,11 +18,12 @@ from x402_django.chain.evidence import read_receipt
 from x402_django.chain.rpc import error_of, get_web3, rpc_errors
 from x402_django.conf import x402
 from x402_django.exceptions import RpcUnavailable
-from x402_django.models import ChainTransaction
+from x402_django.models import ChainTransaction, ChainTransactionItem
 
 logger = logging.getLogger("x402_django.chain")
 
 Status = ChainTransaction.Status
+ItemStatus = ChainTransactionItem.Status
 
 _KNOWN: Final = re.compile(r"already known|known transaction|already imported|already exists", re.I)
 _NONCE_TAKEN: Final = re.compile(r"nonce too low|nonce is too low|replacement transaction", re.I)
@@ -50,15 +51,20 @@ class Verdict(enum.Enum):
     SUPERSEDED = "superseded"
 
 
-def broadcast(row: ChainTransaction) -> Verdict:
-    """Hand a stored transaction to the nodes and note on the row how that went."""
+def broadcast(row: ChainTransaction, *, note: bool = True) -> Verdict:
+    """Hand a stored transaction to the nodes and note on the row how that went.
+
+    Without ``note`` a success is not noted: for callers that ``look_once`` right afterwards and
+    then write down both. Should they die before that, it counts as not known to be sent.
+    """
     try:
         error = hand_over(row)
     except RpcUnavailable as trouble:
         _note(row, str(trouble))
         return Verdict.UNKNOWN
     if error is None or _KNOWN.search(error):
-        _note(row, "", status=Status.SENT)
+        if note:
+            _note(row, "", status=Status.SENT)
         return Verdict.SENT
     logger.warning("Transaction %s was not taken: %s", row.hash, error[:200])
     if _NONCE_TAKEN.search(error):
@@ -101,6 +107,29 @@ def look(row: ChainTransaction) -> Mapping[str, Any] | None:
     return receipt
 
 
+def look_once(row: ChainTransaction) -> Mapping[str, Any] | None:
+    """The receipt, right after an unnoted broadcast; writes down that the row was sent.
+
+    One write for both where the transaction is mined at once. Raises RpcUnavailable.
+    """
+    if row.status != Status.SIGNED:
+        return look(row)
+    sent = {"sent_at": clock.now(), "sends": F("sends") + 1}
+    try:
+        with rpc_errors(row.network):
+            receipt = read_receipt(get_web3(row.network), row.hash)
+    except RpcUnavailable:
+        _note(row, "", status=Status.SENT)
+        raise
+    if receipt is None:
+        _note(row, "", status=Status.SENT)
+    else:
+        sends = row.sends + 1
+        _record(row, receipt, **sent)
+        row.sends = sends
+    return receipt
+
+
 def _nonce_taken(row: ChainTransaction) -> Verdict:
     """It may be our own transaction that took the nonce, sent by somebody before us."""
     for attempt in range(_PATIENCE):
@@ -114,21 +143,25 @@ def _nonce_taken(row: ChainTransaction) -> Verdict:
     return Verdict.SUPERSEDED
 
 
-def _record(row: ChainTransaction, receipt: Mapping[str, Any]) -> None:
+def _record(row: ChainTransaction, receipt: Mapping[str, Any], **more: Any) -> None:
     block_hash = "0x" + bytes(receipt["blockHash"]).hex()
     if row.status in (Status.MINED, Status.REVERTED) and row.block_hash == block_hash:
         return
+    reverted = receipt["status"] != 1
     _update(
         row,
         (Status.SIGNED, Status.SENT, Status.MINED, Status.REVERTED),
-        status=Status.MINED if receipt["status"] == 1 else Status.REVERTED,
+        status=Status.REVERTED if reverted else Status.MINED,
         mined_at=clock.now(),
         block_number=receipt["blockNumber"],
         block_hash=block_hash,
         gas_used=receipt["gasUsed"],
         effective_gas_price=receipt.get("effectiveGasPrice", row.max_fee_per_gas),
         last_error="",
+        **more,
     )
+    if reverted:  # nothing moved in it: its payments may ride in another
+        row.items.filter(status=ItemStatus.RIDING).update(status=ItemStatus.MISSED)
 
 
 def _note(row: ChainTransaction, error: str, **values: Any) -> None:

@@ -1,12 +1,18 @@
 """The merchant's data and the ledger."""
 
-from x402_django.models.chain import ChainTransaction, SettlementWallet
+from x402_django.models.chain import (
+    ChainTransaction,
+    ChainTransactionItem,
+    SettlementLane,
+    SettlementWallet,
+)
 from x402_django.models.fields import ExactSum, Uint256Field
 from x402_django.models.ledger import Payment, PaymentEvent, Receipt
 from x402_django.models.merchant import Flow, PaymentMethod, PriceRule, Scheme
 
 __all__ = [
     "ChainTransaction",
+    "ChainTransactionItem",
     "ExactSum",
     "Flow",
     "Payment",
@@ -15,6 +21,7 @@ __all__ = [
     "PriceRule",
     "Receipt",
     "Scheme",
+    "SettlementLane",
     "SettlementWallet",
     "Uint256Field",
 ]

@@ -41,6 +41,7 @@ class ChainTransaction(models.Model):
         MINED = "mined", _("mined")
         REVERTED = "reverted", _("reverted")
         DROPPED = "dropped", _("dropped: its nonce was used by another transaction")
+        REPLACED = "replaced", _("replaced: sent again for a higher fee")
 
     network = models.CharField(_("network"), max_length=64)
     wallet = models.CharField(_("wallet"), max_length=42)
@@ -51,13 +52,22 @@ class ChainTransaction(models.Model):
     gas_limit = models.PositiveBigIntegerField(_("gas limit"))
     max_fee_per_gas = Uint256Field(_("maximum fee per gas, in wei"))
     max_priority_fee_per_gas = Uint256Field(_("maximum priority fee per gas, in wei"))
-    payment = models.ForeignKey(
+    payments = models.ManyToManyField(
         Payment,
-        verbose_name=_("payment"),
+        through="ChainTransactionItem",
+        verbose_name=_("payments"),
+        related_name="chain_transactions",
+    )
+    #: How many payments it settles: each bears an equal part of the gas.
+    payments_count = models.PositiveIntegerField(_("number of payments"), default=0)
+    #: Of the transactions with one nonce only one can be mined, and all make the same call.
+    replaces = models.OneToOneField(
+        "self",
+        verbose_name=_("replaces"),
         null=True,
         blank=True,
         on_delete=models.PROTECT,
-        related_name="chain_transactions",
+        related_name="replaced_by",
     )
     status = models.CharField(_("status"), max_length=16, choices=Status, default=Status.SIGNED)
     created_at = models.DateTimeField(_("signed at"))
@@ -77,16 +87,10 @@ class ChainTransaction(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["network", "wallet", "nonce"],
-                condition=~Q(status="dropped"),
+                condition=~Q(status__in=["dropped", "replaced"]),
                 name="x402_chain_tx_nonce_uniq",
             ),
             models.UniqueConstraint(fields=["network", "hash"], name="x402_chain_tx_hash_uniq"),
-            # Two live transactions for one payment would waste the gas of the second.
-            models.UniqueConstraint(
-                fields=["payment"],
-                condition=Q(status__in=["signed", "sent"]),
-                name="x402_chain_tx_payment_uniq",
-            ),
         ]
         indexes = [
             models.Index(
@@ -99,3 +103,89 @@ class ChainTransaction(models.Model):
 
     def __str__(self) -> str:
         return self.hash
+
+
+class ChainTransactionItem(models.Model):
+    """A payment's place in the outbox: waiting for a transaction, or riding in one.
+
+    Whoever asks for the payment to be settled may take back an item that waits, and then knows
+    that nothing is sent. Once it rides, only the chain says what comes of it.
+    """
+
+    class Status(models.TextChoices):
+        WAITING = "waiting", _("waiting for a transaction")
+        ALONE = "alone", _("to be settled by itself")
+        RIDING = "riding", _("riding in a transaction")
+        MISSED = "missed", _("mined without effect")
+        DROPPED = "dropped", _("its transaction was dropped")
+
+    payment = models.ForeignKey(
+        Payment,
+        verbose_name=_("payment"),
+        on_delete=models.PROTECT,
+        related_name="chain_items",
+    )
+    network = models.CharField(_("network"), max_length=64)
+    facilitator = models.CharField(_("facilitator"), max_length=64)
+    status = models.CharField(_("status"), max_length=16, choices=Status, default=Status.WAITING)
+    chain_transaction = models.ForeignKey(
+        ChainTransaction,
+        verbose_name=_("chain transaction"),
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="items",
+    )
+    position = models.PositiveIntegerField(_("position"), default=0)
+    created_at = models.DateTimeField(_("queued"))
+
+    class Meta:
+        verbose_name = _("place in a transaction")
+        verbose_name_plural = _("places in transactions")
+        ordering = ["pk"]
+        constraints = [
+            # Two live transactions for one payment would waste the gas of the second.
+            models.UniqueConstraint(
+                fields=["payment"],
+                condition=Q(status__in=["waiting", "alone", "riding"]),
+                name="x402_chain_item_payment_uniq",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=["waiting", "alone"]) | Q(chain_transaction__isnull=False),
+                name="x402_chain_item_rides_in_one",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["network", "facilitator", "id"],
+                condition=Q(status="waiting"),
+                name="x402_chain_item_waiting_idx",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.payment_id}: {self.get_status_display()}"
+
+
+class SettlementLane(models.Model):
+    """Who sends groups of payments for a facilitator on a network, and until when.
+
+    For efficiency alone: two leaders at a time would make smaller groups, and nothing worse.
+    """
+
+    network = models.CharField(_("network"), max_length=64)
+    facilitator = models.CharField(_("facilitator"), max_length=64)
+    holder = models.CharField(_("held by"), max_length=40, blank=True)
+    held_until = models.DateTimeField(_("held until"))
+
+    class Meta:
+        verbose_name = _("settlement lane")
+        verbose_name_plural = _("settlement lanes")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["network", "facilitator"], name="x402_settlement_lane_uniq"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.facilitator} ({self.network})"

@@ -28,6 +28,7 @@ from x402_django.chain import outbox
 from x402_django.chain.broadcast import look, look_once
 from x402_django.chain.fees import MAX_GAS
 from x402_django.chain.rpc import checksum, get_web3, rpc_errors
+from x402_django.chain.typed_data import recovers_to, typed_data_digest
 from x402_django.conf import x402
 from x402_django.exceptions import RpcUnavailable, SettlementFailed, SettlementUnknown
 from x402_django.models import ChainTransaction
@@ -148,9 +149,9 @@ class OutboxSigner:
         An address with code is asked (EIP-1271) and nothing else counts, so that a delegated
         EOA (EIP-7702) is not taken at its key's word.
         """
-        digest = _typed_data_digest(domain, types, primary_type, message)
+        digest = typed_data_digest(domain, types, primary_type, message)
         if not self.get_code(address):
-            return _recovers_to(digest, signature, address)
+            return recovers_to(digest, signature, address)
         codec = get_web3(self.network).codec
         data = _IS_VALID_SIGNATURE + codec.encode(["bytes32", "bytes"], [digest, signature])
         try:
@@ -276,37 +277,3 @@ def _function(abi: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 def _word(address: str) -> bytes:
     return bytes(12) + bytes.fromhex(address[2:])
-
-
-def _typed_data_digest(
-    domain: Any, types: Mapping[str, Any], primary_type: str, message: Mapping[str, Any]
-) -> bytes:
-    from eth_account.messages import encode_typed_data
-
-    if not isinstance(domain, Mapping):
-        domain = {
-            "name": domain.name,
-            "version": domain.version,
-            "chainId": domain.chain_id,
-            "verifyingContract": domain.verifying_contract,
-        }
-    fields = {
-        name: [
-            field if isinstance(field, Mapping) else {"name": field.name, "type": field.type}
-            for field in members
-        ]
-        for name, members in types.items()
-        if name != "EIP712Domain"
-    }
-    signable = encode_typed_data(dict(domain), fields, dict(message))
-    return keccak(b"\x19" + signable.version + signable.header + signable.body)
-
-
-def _recovers_to(digest: bytes, signature: bytes, address: str) -> bool:
-    from x402_django.exceptions import PaymentRefused
-    from x402_django.protocol.signatures import recover_signer
-
-    try:
-        return recover_signer(digest, signature) == checksum(address)
-    except PaymentRefused:
-        return False

@@ -7,17 +7,37 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from x402_django.exceptions import RpcUnavailable, X402Error
 from x402_django.protocol.types import Settlement, SignedPayment
 
 if TYPE_CHECKING:
+    from x402_django.chain.groups import Departure, Rider
     from x402_django.models import ChainTransaction
 
 logger = logging.getLogger("x402_django.facilitators")
+
+
+class Dispatcher(Protocol):
+    """What a lane needs of its facilitator."""
+
+    alias: str
+
+    def send_alone(
+        self, signed: SignedPayment, payment_id: int
+    ) -> tuple[ChainTransaction, Mapping[str, Any] | None]:
+        """Send one payment; the transaction, and its receipt if it is mined. Raises X402Error."""
+
+    def send_group(self, network: str, riders: Sequence[Rider]) -> Departure:
+        """Send many in one transaction. Raises RpcUnavailable if nothing was sent."""
+
+    def not_settled(
+        self, row: ChainTransaction, signed: SignedPayment, payment_id: int
+    ) -> X402Error:
+        """What it means that a payment's mined transaction has not settled it."""
 
 
 class Fate(enum.Enum):

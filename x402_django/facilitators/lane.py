@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from x402_django.conf import x402
 from x402_django.exceptions import (
@@ -27,14 +27,10 @@ from x402_django.exceptions import (
     SettlementUnknown,
     X402Error,
 )
-from x402_django.facilitators.journey import Fate, Journey, Leadership, Party, Seat
+from x402_django.facilitators.journey import Dispatcher, Fate, Journey, Leadership, Party, Seat
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from x402_django.chain.groups import Departure, Rider
-    from x402_django.models import ChainTransaction
-    from x402_django.protocol.types import SignedPayment
+    from x402_django.chain.groups import Rider
 
 logger = logging.getLogger("x402_django.facilitators")
 
@@ -45,25 +41,6 @@ LEASE: Final = 10.0
 QUEUE_POLL: Final = 0.03
 #: How often a payment is put into another group, when something else uses the wallet's nonces.
 _TRIES: Final = 3
-
-
-class Dispatcher(Protocol):
-    """What a lane needs of its facilitator."""
-
-    alias: str
-
-    def send_alone(
-        self, signed: SignedPayment, payment_id: int
-    ) -> tuple[ChainTransaction, Mapping[str, Any] | None]:
-        """Send one payment; the transaction, and its receipt if it is mined. Raises X402Error."""
-
-    def send_group(self, network: str, riders: Sequence[Rider]) -> Departure:
-        """Send many in one transaction. Raises RpcUnavailable if nothing was sent."""
-
-    def not_settled(
-        self, row: ChainTransaction, signed: SignedPayment, payment_id: int
-    ) -> X402Error:
-        """What it means that a payment's mined transaction has not settled it."""
 
 
 class Lane:

@@ -51,7 +51,7 @@ class ChainTransactionAdmin(LedgerAdmin):
         "nonce",
         "to_link",
         "payment_links",
-        "replaces_link",
+        "replaced_shown",
         "created_at",
         "sent_at",
         "sends",
@@ -103,9 +103,14 @@ class ChainTransactionAdmin(LedgerAdmin):
         )
         return format_html_join("", "<div>{}. {} – {}</div>", lines) or display.EMPTY
 
-    @admin.display(description=_("replaces"))
-    def replaces_link(self, row: ChainTransaction) -> SafeString | str:
-        return display.object_link(row.replaces)
+    @admin.display(description=_("replaced for a higher fee"))
+    def replaced_shown(self, row: ChainTransaction) -> SafeString | str:
+        """The earlier forms, with the fee that was too low."""
+        lines = (
+            (one.hash, format_amount(one.max_fee_per_gas, _GWEI_DECIMALS, "gwei"))
+            for one in row.replaced.only("hash", "max_fee_per_gas")
+        )
+        return format_html_join("", "<div>{} ({})</div>", lines) or display.EMPTY
 
     @admin.display(description=_("maximum fee per gas"))
     def maximum_fee_shown(self, row: ChainTransaction) -> str:
@@ -123,12 +128,19 @@ class ChainTransactionAdmin(LedgerAdmin):
 class SettlementWalletAdmin(LedgerAdmin):
     """The site's own wallets and their next nonces."""
 
-    list_display = ("address", "network_shown", "next_nonce")
-    fields = ("address_link", "network_shown", "next_nonce")
+    list_display = ("address", "network_shown", "next_nonce", "balance_shown")
+    fields = ("address_link", "network_shown", "next_nonce", "balance_shown", "balance_at")
 
     @admin.display(description=_("address"))
     def address_link(self, wallet: SettlementWallet) -> SafeString | str:
         return display.address_link(wallet.network, wallet.address)
+
+    @admin.display(description=_("balance"))
+    def balance_shown(self, wallet: SettlementWallet) -> str:
+        """In the network's own coin, as the periodic task last saw it."""
+        if wallet.balance is None:
+            return display.EMPTY
+        return format_amount(wallet.balance, _WEI_DECIMALS)
 
     @admin.display(description=_("network"))
     def network_shown(self, wallet: SettlementWallet) -> str:

@@ -9,8 +9,9 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from django.db import router
+from django.db import router, transaction
 from django.db.models import F
+from web3 import Web3
 from web3.exceptions import Web3RPCError
 
 from x402_django import clock
@@ -18,7 +19,7 @@ from x402_django.chain.evidence import read_receipt
 from x402_django.chain.rpc import error_of, get_web3, rpc_errors
 from x402_django.conf import x402
 from x402_django.exceptions import RpcUnavailable
-from x402_django.models import ChainTransaction, ChainTransactionItem
+from x402_django.models import ChainTransaction, ChainTransactionItem, ReplacedTransaction
 
 logger = logging.getLogger("x402_django.chain")
 
@@ -93,6 +94,8 @@ def look(row: ChainTransaction) -> Mapping[str, Any] | None:
     w3 = get_web3(row.network)
     with rpc_errors(row.network):
         receipt = read_receipt(w3, row.hash)
+        if receipt is None and row.bumps:
+            receipt = _of_an_earlier_form(w3, row)
     if receipt is not None:
         _record(row, receipt)
     elif row.status == Status.MINED:
@@ -128,6 +131,27 @@ def look_once(row: ChainTransaction) -> Mapping[str, Any] | None:
         _record(row, receipt, **sent)
         row.sends = sends
     return receipt
+
+
+def _of_an_earlier_form(w3: Web3, row: ChainTransaction) -> Mapping[str, Any] | None:
+    """The receipt of the transaction as it was before its fee was raised, if that is mined."""
+    for form in row.replaced.all():
+        receipt = read_receipt(w3, form.hash)
+        if receipt is not None:
+            _exchange(row, form)
+            return receipt
+    return None
+
+
+def _exchange(row: ChainTransaction, form: ReplacedTransaction) -> None:
+    """The earlier form is what counts; the later one becomes history."""
+    with transaction.atomic(using=router.db_for_write(ChainTransaction)):
+        for name in ("hash", "raw", "max_fee_per_gas", "max_priority_fee_per_gas"):
+            mine, theirs = getattr(row, name), getattr(form, name)
+            setattr(row, name, theirs)
+            setattr(form, name, mine)
+        form.save(update_fields=["hash", "raw", "max_fee_per_gas", "max_priority_fee_per_gas"])
+        row.save(update_fields=["hash", "raw", "max_fee_per_gas", "max_priority_fee_per_gas"])
 
 
 def _nonce_taken(row: ChainTransaction) -> Verdict:

@@ -20,7 +20,7 @@ from web3.exceptions import ContractLogicError
 from x402_django.chain import multicall, outbox
 from x402_django.chain.broadcast import Verdict, look_once
 from x402_django.chain.evidence import AUTHORIZATION_USED, transfer_in_receipt
-from x402_django.chain.fees import Fees, current_fees, estimate_gas
+from x402_django.chain.fees import Fees, current_fees, estimate_gas, within_ceiling
 from x402_django.chain.rpc import checksum, get_web3, rpc_errors
 from x402_django.chain.storing import Draft, NotAboardError, Passenger
 from x402_django.exceptions import RpcUnavailable
@@ -155,7 +155,7 @@ def _plan(
         if len(fit) < 2:
             departure.left += fit
             return None
-        fees = current_fees(w3)
+        fees = within_ceiling(current_fees(w3), network)
         for _ in range(_ROUNDS):
             gas = _estimate(w3, account, fit, fees)
             if gas is not None and gas <= max_gas:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -22,7 +23,7 @@ from eth_typing import HexStr
 
 from x402_django import clock
 from x402_django.chain.broadcast import Verdict, broadcast, look
-from x402_django.chain.fees import MAX_GAS, current_fees, estimate_gas
+from x402_django.chain.fees import MAX_GAS, current_fees, estimate_gas, within_ceiling
 from x402_django.chain.rpc import checksum, get_web3, rpc_errors
 from x402_django.chain.storing import (
     Draft,
@@ -34,6 +35,7 @@ from x402_django.chain.storing import (
     give_back,
     store,
 )
+from x402_django.chain.upkeep import Keeper, keep
 from x402_django.conf import x402
 from x402_django.exceptions import RpcUnavailable, SettlementFailed
 from x402_django.models import ChainTransaction, ChainTransactionItem
@@ -44,8 +46,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("x402_django.chain")
 
 Status = ChainTransaction.Status
-#: Another transaction has the nonce.
-GONE: Final = (Status.DROPPED, Status.REPLACED)
 
 #: Nonces tried when the chain says that ours were used by somebody else with the same key.
 _ATTEMPTS: Final = 3
@@ -128,7 +128,7 @@ def _sent(row: ChainTransaction, verdict: Verdict) -> Verdict:
 def transaction_for(payment_id: int) -> ChainTransaction | None:
     """The newest transaction that was made for a payment and not dropped."""
     rows = ChainTransaction.objects.using(alias()).filter(items__payment_id=payment_id)
-    return rows.exclude(status__in=GONE).order_by("-pk").first()
+    return rows.exclude(status=Status.DROPPED).order_by("-pk").first()
 
 
 def having_transactions(payment_ids: Iterable[int]) -> frozenset[int]:
@@ -137,6 +137,14 @@ def having_transactions(payment_ids: Iterable[int]) -> frozenset[int]:
         payment_id__in=list(payment_ids), chain_transaction__isnull=False
     )
     return frozenset(items.values_list("payment_id", flat=True))
+
+
+def open_transactions(network: str) -> Counter[str]:
+    """How many transactions wait for their block, by wallet."""
+    rows = ChainTransaction.objects.using(alias()).filter(
+        network=network, status__in=(Status.SIGNED, Status.SENT)
+    )
+    return Counter(rows.order_by().values_list("wallet", flat=True))
 
 
 def rebroadcast(row: ChainTransaction) -> ChainTransaction:
@@ -168,7 +176,7 @@ def follow(row: ChainTransaction) -> Mapping[str, Any] | None:
     """
     receipt = look(row)
     if receipt is None:
-        row.refresh_from_db(fields=["status", "sends"])
+        row.refresh_from_db(fields=["status", "sends", "hash", "raw", "bumps"])
         if row.status == Status.SIGNED and row.created_at < clock.now() - ORPHANED:
             rebroadcast(row)
         _send_orphans(row)
@@ -189,16 +197,18 @@ def await_receipt(row: ChainTransaction, *, deadline: float) -> Mapping[str, Any
             logger.warning("Transaction %s cannot be followed: %s", row.hash, error)
             receipt = None
         remaining = deadline - time.monotonic()
-        if receipt is not None or remaining <= 0 or row.status in GONE:
+        if receipt is not None or remaining <= 0 or row.status == Status.DROPPED:
             return receipt
         time.sleep(min(pause, remaining))
         pause = min(2 * pause, interval)
 
 
-def resume(*, older_than: timedelta) -> int:
+def resume(*, older_than: timedelta, keepers: Iterable[Keeper] = ()) -> int:
     """See after every open transaction sent longer ago than that; how many are open still.
 
-    For a periodic task: records receipts, and sends again what is not mined yet.
+    For a periodic task: records receipts, and sends again what is not mined yet. ``keepers`` are
+    the wallets whose keys are at hand: what is stuck there is sent for a higher fee, gaps are
+    filled, and balances watched.
     """
     rows = ChainTransaction.objects.using(alias()).filter(
         status__in=(Status.SIGNED, Status.SENT), created_at__lt=clock.now() - older_than
@@ -211,6 +221,7 @@ def resume(*, older_than: timedelta) -> int:
         except RpcUnavailable as error:
             logger.warning("Transaction %s cannot be followed: %s", row.hash, error)
         still_open += row.status in (Status.SIGNED, Status.SENT)
+    keep(keepers)
     return still_open
 
 
@@ -225,7 +236,7 @@ def _prepare(
     w3 = get_web3(network)
     to = checksum(to)
     with rpc_errors(network):
-        fees = current_fees(w3)
+        fees = within_ceiling(current_fees(w3), network)
         if gas_limit is None:
             # With the fees, so that a wallet without the money for gas is noticed here too.
             call: Any = {

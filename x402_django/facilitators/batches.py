@@ -58,6 +58,10 @@ def _round(
             if result is not None:
                 results[payment_id] = result
                 continue
+        refusal = _caught(lambda: facilitator.refuse_over_budget(signed))  # noqa: B023
+        if refusal is not None:
+            results[payment_id] = refusal
+            continue
         if facilitator.group_size > 1 and _may_share(signed):
             lanes.setdefault(signed.offer.network, {})[payment_id] = signed
         else:

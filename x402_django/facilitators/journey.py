@@ -161,7 +161,7 @@ class Journey:
             self.receipt = outbox.follow(row)
         except RpcUnavailable as error:
             logger.warning("Transaction %s cannot be followed: %s", row.hash, error)
-        if row.status in outbox.GONE:
+        if self.receipt is None and row.status == row.Status.DROPPED:
             for seat in self.seats:
                 seat.finish(Fate.AGAIN)
 

@@ -12,7 +12,6 @@ from x402_django.conf import x402
 from x402_django.constants import SCHEME_EXACT, Code
 from x402_django.exceptions import (
     ConfigurationError,
-    FacilitatorUnavailable,
     PaymentRefused,
     RpcUnavailable,
     SettlementFailed,
@@ -22,7 +21,7 @@ from x402_django.exceptions import (
 from x402_django.facilitators.base import BaseFacilitator, Kind, reason_code
 from x402_django.facilitators.batches import settle_batch
 from x402_django.facilitators.lane import Lane
-from x402_django.protocol import sdk
+from x402_django.facilitators.scheme import build_scheme, sdk_models, unavailable
 from x402_django.protocol.assets import is_address
 from x402_django.protocol.types import Settlement
 
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from x402_django.chain.groups import Departure, Rider
     from x402_django.chain.signer import OutboxSigner
+    from x402_django.chain.upkeep import Keeper
     from x402_django.models import ChainTransaction, Payment
     from x402_django.protocol.types import SignedPayment
 
@@ -53,11 +53,15 @@ class LocalFacilitator(BaseFacilitator):
         ALLOWED_FACTORIES: contracts that may be called to deploy a payer's wallet (ERC-6492);
             by default none.
         MAX_GAS: gas that verifying or settling one payment may use; default 500,000.
-        GROUP_SIZE: payments that may be settled in one transaction when many wait; 1 settles
-            each by itself. Default 100.
+        GROUP_SIZE: most payments in one transaction; 1 settles each by itself. Default 100.
         GROUP_MAX_GAS: gas that such a transaction may use; default 6,000,000.
         GROUP_INTERVAL: seconds after which the next group is sent though the last one is not
             mined; default 0.25. More makes larger groups and cheaper payments.
+        WALLETS: a list of dicts, each with a key as above. The least busy wallet settles.
+        GAS_PER_HOUR, GAS_PER_PAYER: gas per hour and network, in all and for one payer; beyond
+            that payments are answered with 503. No limit by default.
+        LOW_BALANCE: coins of the network below which a wallet is reported (log, and the signal
+            ``chain.upkeep.wallet_balance_low``), e.g. ``"0.01"``.
 
     It judges by the chain: a settlement is one whose receipt holds the transfer, and a failure
     is one that left the authorization unused.
@@ -68,10 +72,14 @@ class LocalFacilitator(BaseFacilitator):
     needs_rpc = True
     option_names = wallets.OPTION_NAMES | {
         "ALLOWED_FACTORIES",
+        "GAS_PER_HOUR",
+        "GAS_PER_PAYER",
         "GROUP_INTERVAL",
         "GROUP_MAX_GAS",
         "GROUP_SIZE",
+        "LOW_BALANCE",
         "MAX_GAS",
+        "WALLETS",
     }
 
     def __init__(self, alias: str, options: Mapping[str, Any]) -> None:
@@ -79,24 +87,35 @@ class LocalFacilitator(BaseFacilitator):
         self._lanes: dict[str, Lane] = {}
 
     @cached_property
+    def accounts(self) -> tuple[LocalAccount, ...]:
+        """The settlement wallets. Raises ConfigurationError."""
+        return tuple(map(wallets.settlement_account, wallets.sources(self.options)))
+
+    @property
     def account(self) -> LocalAccount:
-        """The settlement wallet. Raises ConfigurationError."""
-        return wallets.settlement_account(self.options)
+        """The first of the wallets: the one that is simulated with."""
+        return self.accounts[0]
+
+    def keepers(self) -> Sequence[Keeper]:
+        from x402_django.chain.upkeep import Keeper
+
+        low = wallets.low_balance(self.options)
+        return [Keeper(account, low) for account in self.accounts]
 
     def verify(self, signed: SignedPayment) -> None:
         if signed.offer.scheme != SCHEME_EXACT:
             raise PaymentRefused(code=Code.UNSUPPORTED_SCHEME)
         signer = self._signer(signed)
         scheme = self._scheme(signer)
-        payload, requirements = _sdk_models(signed)
+        payload, requirements = sdk_models(signed)
         try:
             answer = scheme.verify(payload, requirements)
         except (RuntimeError, X402Error) as error:
-            raise _unavailable(signer.trouble or error) from error
+            raise unavailable(signer.trouble or error) from error
         if answer.is_valid:
             return
         if signer.trouble is not None:
-            raise _unavailable(signer.trouble) from signer.trouble
+            raise unavailable(signer.trouble) from signer.trouble
         raise PaymentRefused(
             code=reason_code(answer.invalid_reason, default=Code.INVALID_REQUIREMENTS)
         )
@@ -122,7 +141,9 @@ class LocalFacilitator(BaseFacilitator):
 
         found = super().check()
         try:
-            wallets.check_source(self.options)
+            for source in wallets.sources(self.options):
+                wallets.check_source(source)
+            wallets.low_balance(self.options)
         except ConfigurationError as error:
             found.append(
                 Error(
@@ -159,11 +180,7 @@ class LocalFacilitator(BaseFacilitator):
         return lane
 
     def send_alone(
-        self,
-        signed: SignedPayment,
-        payment_id: int,
-        *,
-        deadline: float | None = None,
+        self, signed: SignedPayment, payment_id: int, *, deadline: float | None = None
     ) -> tuple[ChainTransaction, Mapping[str, Any] | None]:
         """Send one payment by itself; its transaction, and the receipt if there is one.
 
@@ -172,6 +189,7 @@ class LocalFacilitator(BaseFacilitator):
         from x402_django.chain import outbox, queue
 
         signer = self._signer(signed, payment_id)
+        signer.account = self._least_busy(signed.offer.network)
         signer.patient, signer.deadline = deadline is not None, deadline
         reason = self._run_scheme(signer, signed)
         row = signer.settlement
@@ -187,11 +205,35 @@ class LocalFacilitator(BaseFacilitator):
 
         return groups.depart(
             network,
-            self.account,
+            self._least_busy(network),
             riders,
             facilitator=self.alias,
             max_gas=int(self.options.get("GROUP_MAX_GAS", DEFAULT_GROUP_MAX_GAS)),
         )
+
+    def refuse_over_budget(self, signed: SignedPayment) -> None:
+        """Raise FacilitatorUnavailable if no more gas may be used now, or not for this payer."""
+        limits = [self.options.get(name) for name in ("GAS_PER_HOUR", "GAS_PER_PAYER")]
+        if limits == [None, None]:
+            return
+        from x402_django.chain import budget
+
+        budget.refuse_over(
+            signed.offer.network,
+            self.alias,
+            signed.payer,
+            gas_per_hour=limits[0],
+            gas_per_payer=limits[1],
+        )
+
+    def _least_busy(self, network: str) -> LocalAccount:
+        """The wallet with the fewest transactions that wait for their block."""
+        if len(self.accounts) == 1:
+            return self.account
+        from x402_django.chain import outbox
+
+        waiting = outbox.open_transactions(network)
+        return min(self.accounts, key=lambda account: waiting[account.address])
 
     def not_settled(
         self, row: ChainTransaction, signed: SignedPayment, payment_id: int
@@ -222,17 +264,11 @@ class LocalFacilitator(BaseFacilitator):
         )
 
     def _scheme(self, signer: OutboxSigner) -> Any:
-        return sdk.facilitator_scheme(
-            cast(Any, signer),  # its receipts have the SDK's shape but are not of its class
-            pending_store=_ForgetfulStore(),
-            eip6492_allowed_factories=list(self.options.get("ALLOWED_FACTORIES", ())),
-            # The outbox simulates before it takes a nonce; once is enough.
-            simulate_in_settle=False,
-        )
+        return build_scheme(signer, factories=list(self.options.get("ALLOWED_FACTORIES", ())))
 
     def _run_scheme(self, signer: OutboxSigner, signed: SignedPayment) -> str | None:
         """The SDK's reason if it says the settlement failed; what it says is only a reason."""
-        payload, requirements = _sdk_models(signed)
+        payload, requirements = sdk_models(signed)
         try:
             answer = self._scheme(signer).settle(payload, requirements)
         except (RuntimeError, X402Error) as error:
@@ -250,7 +286,7 @@ class LocalFacilitator(BaseFacilitator):
             logger.warning(
                 "Facilitator %s sent nothing: %s", self.alias, type(signer.trouble).__name__
             )
-            return _unavailable(signer.trouble)
+            return unavailable(signer.trouble)
         # Refused, though it had been verified: perhaps somebody else has submitted the payer's
         # authorization meanwhile. Then the payer has paid.
         try:
@@ -260,29 +296,3 @@ class LocalFacilitator(BaseFacilitator):
         if used:
             return SettlementUnknown()
         return SettlementFailed(code=reason_code(reason, default=Code.INVALID_TRANSACTION_STATE))
-
-
-class _ForgetfulStore:
-    """Keeps the SDK from remembering broadcasts in memory: the ledger remembers them."""
-
-    def get(self, key: str) -> str | None:
-        return None
-
-    def set(self, key: str, tx_hash: str) -> None:
-        """Nothing is kept."""
-
-    def delete(self, key: str) -> None:
-        """Nothing was kept."""
-
-
-def _sdk_models(signed: SignedPayment) -> tuple[Any, Any]:
-    return sdk.to_sdk_payload(signed), sdk.to_sdk_requirements(signed.offer)
-
-
-def _unavailable(trouble: Exception) -> X402Error:
-    """Wrong settings stay what they are; everything else means: nothing was sent, try later."""
-    if isinstance(trouble, ConfigurationError):
-        return trouble
-    if not isinstance(trouble, X402Error):
-        logger.error("The local facilitator failed before sending anything.", exc_info=trouble)
-    return FacilitatorUnavailable()

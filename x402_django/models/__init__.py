@@ -3,6 +3,7 @@
 from x402_django.models.chain import (
     ChainTransaction,
     ChainTransactionItem,
+    ReplacedTransaction,
     SettlementLane,
     SettlementWallet,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "PaymentMethod",
     "PriceRule",
     "Receipt",
+    "ReplacedTransaction",
     "Scheme",
     "SettlementLane",
     "SettlementWallet",

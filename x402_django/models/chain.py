@@ -16,6 +16,8 @@ class SettlementWallet(models.Model):
     network = models.CharField(_("network"), max_length=64)
     address = models.CharField(_("address"), max_length=42)
     next_nonce = models.PositiveBigIntegerField(_("next nonce"))
+    balance = Uint256Field(_("balance, in wei"), null=True, blank=True)
+    balance_at = models.DateTimeField(_("balance seen"), null=True, blank=True)
 
     class Meta:
         verbose_name = _("settlement wallet")
@@ -41,7 +43,6 @@ class ChainTransaction(models.Model):
         MINED = "mined", _("mined")
         REVERTED = "reverted", _("reverted")
         DROPPED = "dropped", _("dropped: its nonce was used by another transaction")
-        REPLACED = "replaced", _("replaced: sent again for a higher fee")
 
     network = models.CharField(_("network"), max_length=64)
     wallet = models.CharField(_("wallet"), max_length=42)
@@ -60,15 +61,9 @@ class ChainTransaction(models.Model):
     )
     #: How many payments it settles: each bears an equal part of the gas.
     payments_count = models.PositiveIntegerField(_("number of payments"), default=0)
-    #: Of the transactions with one nonce only one can be mined, and all make the same call.
-    replaces = models.OneToOneField(
-        "self",
-        verbose_name=_("replaces"),
-        null=True,
-        blank=True,
-        on_delete=models.PROTECT,
-        related_name="replaced_by",
-    )
+    #: How often it was signed anew for a higher fee; the earlier forms are kept.
+    bumps = models.PositiveIntegerField(_("times the fee was raised"), default=0)
+    bumped_at = models.DateTimeField(_("fee last raised"), null=True, blank=True)
     status = models.CharField(_("status"), max_length=16, choices=Status, default=Status.SIGNED)
     created_at = models.DateTimeField(_("signed at"))
     sent_at = models.DateTimeField(_("last sent"), null=True, blank=True)
@@ -87,7 +82,7 @@ class ChainTransaction(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["network", "wallet", "nonce"],
-                condition=~Q(status__in=["dropped", "replaced"]),
+                condition=~Q(status="dropped"),
                 name="x402_chain_tx_nonce_uniq",
             ),
             models.UniqueConstraint(fields=["network", "hash"], name="x402_chain_tx_hash_uniq"),
@@ -99,6 +94,35 @@ class ChainTransaction(models.Model):
                 name="x402_chain_tx_open_idx",
             ),
             models.Index(fields=["created_at"], name="x402_chain_tx_created_idx"),
+        ]
+
+    def __str__(self) -> str:
+        return self.hash
+
+
+class ReplacedTransaction(models.Model):
+    """An earlier form of a transaction: same nonce, same call, lower fee. It may yet be mined."""
+
+    chain_transaction = models.ForeignKey(
+        ChainTransaction,
+        verbose_name=_("chain transaction"),
+        on_delete=models.PROTECT,
+        related_name="replaced",
+    )
+    hash = models.CharField(_("hash"), max_length=66)
+    raw = models.BinaryField(_("signed bytes"))
+    max_fee_per_gas = Uint256Field(_("maximum fee per gas, in wei"))
+    max_priority_fee_per_gas = Uint256Field(_("maximum priority fee per gas, in wei"))
+    replaced_at = models.DateTimeField(_("replaced"))
+
+    class Meta:
+        verbose_name = _("replaced transaction")
+        verbose_name_plural = _("replaced transactions")
+        ordering = ["-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["chain_transaction", "hash"], name="x402_replaced_tx_uniq"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -9,24 +9,28 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db.models import Q
 
 from x402_django import clock
 from x402_django.conf import x402
 from x402_django.exceptions import (
+    ConfigurationError,
     InvalidTransition,
     ServiceUnavailable,
     SettlementFailed,
     SettlementUnknown,
 )
 from x402_django.facilitators.base import get_facilitator
-from x402_django.models import ChainTransaction, Payment
+from x402_django.models import Payment, SettlementWallet
 from x402_django.payments.machine import Step, advance, annotate
 from x402_django.payments.recording import mark_settled
 from x402_django.payments.resolution import resolve
 from x402_django.protocol.types import SignedPayment
+
+if TYPE_CHECKING:
+    from x402_django.chain.upkeep import Keeper
 
 logger = logging.getLogger("x402_django.payments")
 
@@ -64,12 +68,19 @@ def confirm_pending_payments(*, limit: int = 500) -> Report:
 
 
 def _resume_outbox() -> None:
-    """Send again what a dead process had stored, and follow what is on its way."""
-    if not ChainTransaction.objects.filter(status__in=("signed", "sent")).exists():
+    """Send again what a dead process had stored, follow what is on its way, mind the wallets."""
+    if not SettlementWallet.objects.exists():
         return
     from x402_django.chain import outbox  # loads web3, which web processes may never need
 
-    outbox.resume(older_than=timedelta(seconds=x402.confirmation_interval / 2))
+    keepers: list[Keeper] = []
+    for alias in x402.facilitators:
+        try:
+            keepers += get_facilitator(alias).keepers()
+        except ConfigurationError as error:  # its keys may be on other machines only
+            logger.info("Wallets of facilitator %s are not looked after here: %s", alias, error)
+    older_than = timedelta(seconds=x402.confirmation_interval / 2)
+    outbox.resume(older_than=older_than, keepers=keepers)
 
 
 def _resolve_unknown(report: Report, limit: int) -> None:

@@ -16,6 +16,7 @@ SECTIONS = {
     "challenge": "benchmarks.challenge",
     "paid": "benchmarks.paid",
     "chain": "benchmarks.chain",
+    "groups": "benchmarks.groups",
 }
 
 

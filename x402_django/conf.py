@@ -33,6 +33,9 @@ DEFAULTS: Final[dict[str, Any]] = {
     "CLAIM_TIMEOUT": 900,
     "RETRY_AFTER": 2,
     "CONFIRMATION_INTERVAL": 10,
+    "TRANSFER_PROOFS": False,
+    "TRANSFER_PROOF_TIMEOUT": 3600,
+    "ALLOW_UNSIGNED_PROOFS": False,
 }
 
 NETWORK_DEFAULTS: Final[dict[str, Any]] = {
@@ -172,6 +175,24 @@ class X402Settings:
     def confirmation_interval(self) -> float:
         """Seconds between runs of the periodic Celery tasks."""
         return float(self._get("CONFIRMATION_INTERVAL"))
+
+    @property
+    def transfer_proofs(self) -> bool:
+        """Whether PAY_TO takes transfers proven by their hash; payment methods say so themselves.
+
+        Only a real ``True`` counts: this opens a way of being paid.
+        """
+        return self._get("TRANSFER_PROOFS") is True
+
+    @property
+    def transfer_proof_timeout(self) -> int:
+        """Seconds within which a challenged transfer must be made."""
+        return int(self._get("TRANSFER_PROOF_TIMEOUT"))
+
+    @property
+    def allow_unsigned_proofs(self) -> bool:
+        """Whether whoever knows a transfer's hash may use it. Only a real ``True`` counts."""
+        return self._get("ALLOW_UNSIGNED_PROOFS") is True
 
     @property
     def networks(self) -> Mapping[str, NetworkSettings]:

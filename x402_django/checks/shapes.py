@@ -71,6 +71,7 @@ _NUMBERS: Final = {
     "CLAIM_TIMEOUT": _Range(least=1),
     "RETRY_AFTER": _Range(least=1),
     "CONFIRMATION_INTERVAL": _Range(whole=False, above=0),
+    "TRANSFER_PROOF_TIMEOUT": _Range(least=60),
 }
 _NETWORK_NUMBERS: Final = {
     "RPC_TIMEOUT": _Range(whole=False, above=0),

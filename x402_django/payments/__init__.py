@@ -9,6 +9,7 @@
 ``resolution``     finding out what an unknown outcome was
 ``delivery``       the stored response, debts, and what counts as delivered
 ``confirmation``   the periodic look at the chain
+``proofs``, ``transfers``, ``transfer_claims``  payments by the payer's own transfer
 ``maintenance``    claims of dead processes, stored responses past their time
 =================  ==================================================================
 

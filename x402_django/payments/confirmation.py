@@ -15,6 +15,7 @@ from django.db.models import Q
 
 from x402_django import clock
 from x402_django.conf import x402
+from x402_django.constants import SCHEME_TRANSFER
 from x402_django.exceptions import (
     InvalidTransition,
     ServiceUnavailable,
@@ -26,6 +27,7 @@ from x402_django.models import ChainTransaction, Payment
 from x402_django.payments.machine import Step, advance, annotate
 from x402_django.payments.recording import mark_settled
 from x402_django.payments.resolution import resolve
+from x402_django.payments.transfers import confirm_transfer
 from x402_django.protocol.types import SignedPayment
 
 logger = logging.getLogger("x402_django.payments")
@@ -142,7 +144,10 @@ def _confirm_settled(report: Report, limit: int) -> None:
     ).order_by("state_changed_at")
     for payment in settled.defer("response_body")[:limit]:
         try:
-            _confirm(payment, report)
+            if payment.scheme == SCHEME_TRANSFER:
+                _confirm_transfer(payment, report)
+            else:
+                _confirm(payment, report)
         except InvalidTransition:
             continue  # another worker confirmed it first
         except ServiceUnavailable:
@@ -150,6 +155,13 @@ def _confirm_settled(report: Report, limit: int) -> None:
         except Exception:
             logger.exception("Payment %s could not be confirmed.", payment.public_id)
             report.out_of_reach += 1
+
+
+def _confirm_transfer(payment: Payment, report: Report) -> None:
+    """One that its payer made; see ``transfers``."""
+    confirm_transfer(payment, actor=ACTOR)
+    report.final += payment.state == State.FINAL
+    report.reversed += payment.state == State.REVERSED
 
 
 def _confirm(payment: Payment, report: Report) -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import AsyncClient, Client
 
 from tests.chain.support import NETWORK, SETTLER, direct, node_down
@@ -610,6 +610,21 @@ def test_a_network_gone_from_the_settings(agent, settings):
     forget_rules()
     response = agent.present(challenge, transaction)
     assert (response.status_code, "Do not pay again" in response.json()["message"]) == (503, True)
+
+
+def test_a_ledger_that_is_down(agent, monkeypatch):
+    challenge = agent.challenge()
+    transaction = agent.send(challenge)
+    with monkeypatch.context() as patch:
+        patch.setattr(Payment, "save", _broken)
+        response = agent.present(challenge, transaction)
+    assert (response.status_code, "Do not pay again" in response.json()["message"]) == (503, True)
+    assert not runs
+    assert agent.present(challenge, transaction).status_code == 200
+
+
+def _broken(*args, **kwargs):
+    raise OperationalError("the disk is full")
 
 
 # ------------------------------------------------------------------- malformed

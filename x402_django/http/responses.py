@@ -140,6 +140,8 @@ def error_response(
         response["Link"] = f'<{url}>; rel="status"'
     response["Cache-Control"] = "no-store"
     _vary(response, PAYMENT_HEADERS)
+    if status == 402:  # to wait for a transfer is no incident
+        response._has_been_logged = True  # type: ignore[attr-defined]
     return response
 
 

@@ -82,6 +82,11 @@ def _resolve_unknown(report: Report, limit: int) -> None:
         Q(state=State.SETTLING, outcome_unknown_at__isnull=False, state_changed_at__lt=looked_at)
         | Q(state=State.SETTLING, state_changed_at__lt=dead)
         | Q(state=State.REVERSED, valid_before__gt=clock.timestamp())
+        | Q(
+            state=State.REVERSED,
+            scheme=SCHEME_TRANSFER,  # no authorization that ends: it may be mined again
+            created_at__gte=now - timedelta(days=2),
+        )
     ).order_by("state_changed_at")
     for payment in unknown.defer("response_body")[:limit]:
         try:

@@ -9,7 +9,8 @@
 ``resolution``     finding out what an unknown outcome was
 ``delivery``       the stored response, debts, and what counts as delivered
 ``confirmation``   the periodic look at the chain
-``proofs``, ``transfers``, ``transfer_claims``  payments by the payer's own transfer
+``transfers``      payments by the payer's own transfer; with ``transfer_claims``,
+                   ``transfer_confirmation`` and ``proofs``, which judges them
 ``maintenance``    claims of dead processes, stored responses past their time
 =================  ==================================================================
 

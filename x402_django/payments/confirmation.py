@@ -15,7 +15,7 @@ from django.db.models import Q
 
 from x402_django import clock
 from x402_django.conf import x402
-from x402_django.constants import SCHEME_TRANSFER
+from x402_django.constants import SCHEME_EXACT
 from x402_django.exceptions import (
     InvalidTransition,
     ServiceUnavailable,
@@ -27,7 +27,7 @@ from x402_django.models import ChainTransaction, Payment
 from x402_django.payments.machine import Step, advance, annotate
 from x402_django.payments.recording import mark_settled
 from x402_django.payments.resolution import resolve
-from x402_django.payments.transfers import confirm_transfer
+from x402_django.payments.transfer_confirmation import confirm_transfers
 from x402_django.protocol.types import SignedPayment
 
 logger = logging.getLogger("x402_django.payments")
@@ -62,6 +62,8 @@ def confirm_pending_payments(*, limit: int = 500) -> Report:
     _resolve_unknown(report, limit)
     _recheck_let_go(report, limit)
     _confirm_settled(report, limit)
+    for outcome, count in confirm_transfers(limit=limit).items():
+        setattr(report, outcome, getattr(report, outcome) + count)
     return report
 
 
@@ -82,11 +84,6 @@ def _resolve_unknown(report: Report, limit: int) -> None:
         Q(state=State.SETTLING, outcome_unknown_at__isnull=False, state_changed_at__lt=looked_at)
         | Q(state=State.SETTLING, state_changed_at__lt=dead)
         | Q(state=State.REVERSED, valid_before__gt=clock.timestamp())
-        | Q(
-            state=State.REVERSED,
-            scheme=SCHEME_TRANSFER,  # no authorization that ends: it may be mined again
-            created_at__gte=now - timedelta(days=2),
-        )
     ).order_by("state_changed_at")
     for payment in unknown.defer("response_body")[:limit]:
         try:
@@ -145,14 +142,14 @@ def _readable_networks() -> list[str]:
 def _confirm_settled(report: Report, limit: int) -> None:
     looked_at = clock.now() - timedelta(seconds=x402.confirmation_interval / 2)
     settled = Payment.objects.filter(
-        state=State.SETTLED, network__in=_readable_networks(), state_changed_at__lt=looked_at
+        state=State.SETTLED,
+        scheme=SCHEME_EXACT,
+        network__in=_readable_networks(),
+        state_changed_at__lt=looked_at,
     ).order_by("state_changed_at")
     for payment in settled.defer("response_body")[:limit]:
         try:
-            if payment.scheme == SCHEME_TRANSFER:
-                _confirm_transfer(payment, report)
-            else:
-                _confirm(payment, report)
+            _confirm(payment, report)
         except InvalidTransition:
             continue  # another worker confirmed it first
         except ServiceUnavailable:
@@ -160,13 +157,6 @@ def _confirm_settled(report: Report, limit: int) -> None:
         except Exception:
             logger.exception("Payment %s could not be confirmed.", payment.public_id)
             report.out_of_reach += 1
-
-
-def _confirm_transfer(payment: Payment, report: Report) -> None:
-    """One that its payer made; see ``transfers``."""
-    confirm_transfer(payment, actor=ACTOR)
-    report.final += payment.state == State.FINAL
-    report.reversed += payment.state == State.REVERSED
 
 
 def _confirm(payment: Payment, report: Report) -> None:

@@ -112,10 +112,6 @@ class Evidence:
             return True
         return transfers.is_block(self.network, block_number, block_hash) is False
 
-    def is_deep(self, mined: MinedTransfers) -> bool:
-        """Whether so many blocks are above it that it counts as paid."""
-        return mined.confirmations >= x402.network(self.network).confirmations
-
 
 def signed_transfers(evidence: Evidence, mined: MinedTransfers) -> list[Transfer]:
     """The transfers in ``mined`` that are enough and whose sender signed the proof.

@@ -6,13 +6,13 @@ the row goes through its states on what the chain shows. ``transfer_claims`` say
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from django.db import IntegrityError
 
 from x402_django import clock
+from x402_django.conf import x402
 from x402_django.constants import Code
 from x402_django.exceptions import PaymentRefused, SettlementFailed, SettlementUnknown
 from x402_django.models import Payment
@@ -24,14 +24,13 @@ from x402_django.protocol.types import Settlement
 if TYPE_CHECKING:
     from x402_django.chain.transfers import MinedTransfers, Transfer
 
-logger = logging.getLogger("x402_django.payments")
-
 State = Payment.State
 
 #: After so long, a transaction that the node does not know is no longer waited for. Its proof may
 #: be presented again.
 FORGOTTEN: Final = timedelta(seconds=120)
-_NOWHERE: Final[dict[str, Any]] = {"block_number": None, "block_hash": "", "log_index": None}
+#: The columns of a transfer that is on no chain.
+NOWHERE: Final[dict[str, Any]] = {"block_number": None, "block_hash": "", "log_index": None}
 
 
 def begin(payment: Payment) -> None:
@@ -51,7 +50,7 @@ def hold(payment: Payment, transfer: Transfer, mined: MinedTransfers) -> dict[st
     The ledger, the receipt and the answer name what was transferred, which may be more than was
     asked for (``requirements`` keeps that): receipts add up to what is on chain.
     """
-    fields = {"payer": transfer.sender, "amount": transfer.value, **_place(transfer, mined)}
+    fields = {"payer": transfer.sender, "amount": transfer.value, **place(transfer, mined)}
     for name, value in fields.items():
         setattr(payment, name, value)
     return fields
@@ -65,15 +64,15 @@ def conclude(payment: Payment, evidence: Evidence, mined: MinedTransfers, *, act
         PaymentRefused: the transaction does not pay for it, and is deep enough to be sure.
         RpcUnavailable: a contract wallet could not be asked.
     """
-    is_deep = evidence.is_deep(mined)
+    deep = is_deep(payment, mined)
     try:
         transfer = _choose(payment, evidence, mined)
     except PaymentRefused as refusal:
-        if is_deep:
+        if deep:
             raise
         raise SettlementUnknown() from refusal  # a reorganisation may still change it
     fields = hold(payment, transfer, mined)
-    if not is_deep:
+    if not deep:
         try:
             annotate(payment, **fields)
         except IntegrityError as error:
@@ -111,33 +110,13 @@ def resolve_transfer(payment: Payment, *, actor: str) -> None:
         _fail(payment, refusal, actor)
 
 
-def confirm_transfer(payment: Payment, *, actor: str) -> None:
-    """Bring a settled transfer to ``final``, or mark it reversed if the chain has dropped it.
-
-    Raises:
-        InvalidTransition: another worker has the payment.
-        ServiceUnavailable: the chain cannot be read now.
-    """
-    evidence = Evidence.of_row(payment)
-    mined = evidence.read()
-    if mined is None and not evidence.is_dropped(payment.block_number, payment.block_hash):
-        annotate(payment, state_changed_at=clock.now())  # the node is not so far: look again
-        return
-    transfer = _same_transfer(payment, mined) if mined is not None else None
-    if mined is None or transfer is None:
-        _reverse(payment, actor)
-    elif evidence.is_deep(mined):
-        advance(
-            payment,
-            Step(State.FINAL, f"{mined.confirmations} confirmations."),
-            actor=actor,
-            **_place(transfer, mined),
-        )
-    else:
-        annotate(payment, state_changed_at=clock.now(), **_place(transfer, mined))
+def is_deep(payment: Payment, mined: MinedTransfers) -> bool:
+    """Whether there are as many blocks on the transaction as ``CONFIRMATIONS`` wants."""
+    return mined.confirmations >= x402.network(payment.network).confirmations
 
 
-def _place(transfer: Transfer, mined: MinedTransfers) -> dict[str, Any]:
+def place(transfer: Transfer, mined: MinedTransfers) -> dict[str, Any]:
+    """Where a transfer is, as the ledger's columns."""
     return {
         "block_number": mined.block_number,
         "block_hash": mined.block_hash,
@@ -162,20 +141,6 @@ def _choose(payment: Payment, evidence: Evidence, mined: MinedTransfers) -> Tran
     return transfers[0]
 
 
-def _same_transfer(payment: Payment, mined: MinedTransfers) -> Transfer | None:
-    """The transfer that settled ``payment``, which may have moved to another block."""
-    same = [
-        one for one in mined.transfers
-        if one.sender == payment.payer and one.value == payment.amount
-    ]  # fmt: skip
-    if payment.block_hash == mined.block_hash:
-        return next((one for one in same if one.log_index == payment.log_index), None)
-    try:
-        return unused(same, mined, payment.network, payment)[0]
-    except PaymentRefused:
-        return None
-
-
 def _keep_waiting(payment: Payment, evidence: Evidence, actor: str) -> NoReturn:
     """Not mined, or not any more. What the node has forgotten need not keep the row open."""
     since, code = payment.outcome_unknown_at, Code.TRANSFER_NOT_FOUND
@@ -186,7 +151,7 @@ def _keep_waiting(payment: Payment, evidence: Evidence, actor: str) -> NoReturn:
             actor=actor,
             failure_code=code,
             outcome_unknown_at=None,
-            **_NOWHERE,
+            **NOWHERE,
         )
     raise SettlementUnknown()
 
@@ -201,22 +166,6 @@ def _fail(payment: Payment, refusal: PaymentRefused, actor: str) -> NoReturn:
         actor=actor,
         failure_code=refusal.code,
         outcome_unknown_at=None,
-        **_NOWHERE,
+        **NOWHERE,
     )
     raise SettlementFailed(str(refusal), code=refusal.code) from refusal
-
-
-def _reverse(payment: Payment, actor: str) -> None:
-    """The chain no longer knows the transfer: what was delivered is not paid for (threat 1)."""
-    advance(
-        payment,
-        Step(State.REVERSED, "The transfer is no longer on chain.", "reorganised"),
-        actor=actor,
-        **_NOWHERE,
-    )
-    logger.error(
-        "Payment %s was reversed by a reorganisation of %s; it counts again when its transaction "
-        "is mined again.",
-        payment.public_id,
-        payment.network,
-    )

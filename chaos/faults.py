@@ -95,5 +95,5 @@ def _deadly(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     return wrapped
 
 
-def _transition(alias: str, payment: Any, values: Any, rows: Any) -> str:
+def _transition(alias: str, payment: Any, values: Any, *rest: Any) -> str:
     return f"{payment.state} → {values['state']}"

@@ -17,6 +17,7 @@ SECTIONS = {
     "paid": "benchmarks.paid",
     "deferred": "benchmarks.deferred",
     "chain": "benchmarks.chain",
+    "groups": "benchmarks.groups",
 }
 
 

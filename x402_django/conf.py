@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any, Final
 
@@ -52,6 +52,8 @@ NETWORK_DEFAULTS: Final[dict[str, Any]] = {
     "FACILITATOR": "default",
     "LOG_RANGE": 2000,
     "POLL_INTERVAL": 0.5,
+    "MAX_FEE_GWEI": None,
+    "BUMP_AFTER": 60.0,
 }
 
 ASSET_KEYS: Final = frozenset({"ADDRESS", "NAME", "VERSION", "DECIMALS", "SYMBOL"})
@@ -84,6 +86,10 @@ class NetworkSettings:
     facilitator: str
     log_range: int
     poll_interval: float
+    #: Most that is paid per gas, in wei; None is any price.
+    max_fee: int | None
+    #: Seconds after which a transaction that is not mined is sent for a higher fee.
+    bump_after: float
 
     @property
     def chain_id(self) -> int:
@@ -252,8 +258,14 @@ def _parse_network(name: str, raw: Mapping[str, Any]) -> NetworkSettings:
             facilitator=merged["FACILITATOR"],
             log_range=int(merged["LOG_RANGE"]),
             poll_interval=float(merged["POLL_INTERVAL"]),
+            max_fee=(
+                None
+                if merged["MAX_FEE_GWEI"] is None
+                else int(Decimal(str(merged["MAX_FEE_GWEI"])) * 10**9)
+            ),
+            bump_after=float(merged["BUMP_AFTER"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, InvalidOperation) as error:
         raise ConfigurationError(
             f"X402['NETWORKS'][{name!r}] is not valid: {error!r}. Run manage.py check."
         ) from error

@@ -55,7 +55,16 @@ def make_chain_transaction(payment: Payment | None = None, **changes: Any) -> Ch
         "effective_gas_price": 2_000_000_000,
         **changes,
     }
-    return ChainTransaction.objects.create(payment=payment, **values)
+    row = ChainTransaction.objects.create(**values)
+    if payment is not None:
+        row.items.create(
+            payment=payment,
+            network=NETWORK,
+            facilitator="default",
+            status="riding",
+            created_at=START,
+        )
+    return row
 
 
 def make_one_of_each() -> dict[type, Any]:

@@ -182,7 +182,7 @@ def test_sending_again_what_waits_already_is_no_error(chain: DevChain) -> None:
 
 def test_what_a_dead_process_stored_is_sent_before_the_next(chain, monkeypatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(outbox, "broadcast", lambda row: broadcast.Verdict.UNKNOWN)
+        patch.setattr(outbox, "broadcast", lambda row, **how: broadcast.Verdict.UNKNOWN)
         orphan = send()
     assert (orphan.status, orphan.sends) == ("signed", 0)
 
@@ -197,7 +197,7 @@ def test_what_a_dead_process_stored_is_sent_before_the_next(chain, monkeypatch) 
 def test_resume_sees_to_everything_open(chain, monkeypatch) -> None:
     chain.set_automine(False)
     sent = send()
-    monkeypatch.setattr(outbox, "broadcast", lambda row: broadcast.Verdict.UNKNOWN)
+    monkeypatch.setattr(outbox, "broadcast", lambda row, **how: broadcast.Verdict.UNKNOWN)
     stored = send()
     monkeypatch.undo()
     assert outbox.resume(older_than=timedelta(minutes=1)) == 0
@@ -223,7 +223,7 @@ def test_resume_goes_on_without_a_node(chain: DevChain) -> None:
 
 
 def test_a_transaction_whose_nonce_was_taken_is_dropped(chain, monkeypatch) -> None:
-    monkeypatch.setattr(outbox, "broadcast", lambda row: broadcast.Verdict.UNKNOWN)
+    monkeypatch.setattr(outbox, "broadcast", lambda row, **how: broadcast.Verdict.UNKNOWN)
     row = send()
     monkeypatch.undo()
     elsewhere()
@@ -236,7 +236,7 @@ def test_a_transaction_whose_nonce_was_taken_is_dropped(chain, monkeypatch) -> N
 def test_a_refused_nonce_in_the_middle_is_kept_for_later(chain, monkeypatch) -> None:
     refused = []
 
-    def refuse_first(row):
+    def refuse_first(row, **how):
         if not refused:
             refused.append(row)
             send()  # another thread takes the next nonce meanwhile
@@ -267,7 +267,7 @@ def test_a_refused_nonce_in_the_middle_is_kept_for_later(chain, monkeypatch) -> 
     ],
 )
 def test_what_nodes_say(chain, monkeypatch, words, verdict) -> None:
-    monkeypatch.setattr(outbox, "broadcast", lambda row: broadcast.Verdict.UNKNOWN)
+    monkeypatch.setattr(outbox, "broadcast", lambda row, **how: broadcast.Verdict.UNKNOWN)
     row = send()
     monkeypatch.setattr(broadcast, "hand_over", lambda row: words)
     assert broadcast.broadcast(row).name == verdict

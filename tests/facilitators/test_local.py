@@ -75,7 +75,7 @@ def test_an_eoa_payment_settles_to_the_last_unit(chain: DevChain) -> None:
     assert chain.dollars(payer.address) == 1_000_000 - PRICE
     assert chain.dollars(PAY_TO) == PRICE
     row = ChainTransaction.objects.get()
-    assert (row.payment_id, row.status, row.nonce, row.sends) == (payment.pk, "mined", 0, 1)
+    assert ([*row.payments.all()], row.status, row.nonce, row.sends) == ([payment], "mined", 0, 1)
     assert row.hash == settlement.transaction
     assert (row.block_number, row.block_hash) == (settlement.block_number, settlement.block_hash)
     receipt = direct().eth.get_transaction_receipt(row.hash)
@@ -389,7 +389,7 @@ def test_a_crash_between_commit_and_broadcast_loses_nothing(chain, monkeypatch) 
     class Killed(BaseException):
         pass
 
-    def die(row):
+    def die(row, **how):
         raise Killed
 
     signed = sign(new_payer(chain, 1))
@@ -414,7 +414,7 @@ def test_a_transaction_that_lost_its_nonce_is_replaced(chain, monkeypatch) -> No
     signed = sign(new_payer(chain, 1))
     payment = store(signed)
     with monkeypatch.context() as patch:
-        patch.setattr(outbox, "broadcast", lambda row: outbox.Verdict.UNKNOWN)
+        patch.setattr(outbox, "broadcast", lambda row, **how: outbox.Verdict.UNKNOWN)
         with pytest.raises(SettlementUnknown):
             settle(signed, payment)
     send_transaction(direct(), Account.from_key(SETTLER.private_key), {"to": PAY_TO, "value": 1})
@@ -485,7 +485,7 @@ def in_threads(count, work):
 
 
 def test_eight_payments_at_once_take_eight_nonces_without_a_gap(chain, settings) -> None:
-    settings.X402 = {**support.x402_settings(), "SETTLEMENT_TIMEOUT": 20}
+    settings.X402 = {**support.x402_settings({"GROUP_SIZE": 1}), "SETTLEMENT_TIMEOUT": 20}
     signed = [sign(new_payer(chain, 1)) for _ in range(8)]
     payments = [store(one) for one in signed]
 
@@ -568,8 +568,8 @@ def test_an_allowed_factory_deploys_the_payers_wallet(chain, settings) -> None:
     settlement = settle(signed, payment)
 
     deployment, transfer = ChainTransaction.objects.order_by("nonce")
-    assert (deployment.nonce, deployment.payment_id, deployment.status) == (0, None, "mined")
-    assert (transfer.nonce, transfer.payment_id, transfer.status) == (1, payment.pk, "mined")
+    assert (deployment.nonce, deployment.payments_count, deployment.status) == (0, 0, "mined")
+    assert (transfer.nonce, transfer.payments.get(), transfer.status) == (1, payment, "mined")
     assert settlement.transaction == transfer.hash
     assert chain.dollars(PAY_TO) == PRICE
 

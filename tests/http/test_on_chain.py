@@ -35,7 +35,7 @@ def test_buying_moves_exactly_the_price_and_becomes_final(chain):
     assert chain.dollars(buyer.payer.address) == 990_000
     assert settlement_of(response)["transaction"] == payment.transaction
     sent = ChainTransaction.objects.get()
-    assert (sent.status, sent.hash, sent.payment_id) == ("mined", payment.transaction, payment.pk)
+    assert (sent.status, sent.hash, sent.payments.get()) == ("mined", payment.transaction, payment)
 
     confirm_pending_payments()
     payment.refresh_from_db()

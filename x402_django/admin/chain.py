@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
@@ -27,6 +28,7 @@ class ChainTransactionAdmin(LedgerAdmin):
         "status",
         "wallet_short",
         "nonce",
+        "payments_count",
         "fee_shown",
         "created_at",
         "mined_at",
@@ -48,7 +50,8 @@ class ChainTransactionAdmin(LedgerAdmin):
         "wallet_link",
         "nonce",
         "to_link",
-        "payment_link",
+        "payment_links",
+        "replaced_shown",
         "created_at",
         "sent_at",
         "sends",
@@ -89,9 +92,25 @@ class ChainTransactionAdmin(LedgerAdmin):
     def to_link(self, row: ChainTransaction) -> SafeString | str:
         return display.address_link(row.network, row.to)
 
-    @admin.display(description=_("payment"))
-    def payment_link(self, row: ChainTransaction) -> SafeString | str:
-        return display.payment_link(row.payment_id)
+    @admin.display(description=_("payments"))
+    def payment_links(self, row: ChainTransaction) -> SafeString | str:
+        """Each with its place, and what became of it there."""
+        items = row.items.select_related("payment").order_by("position")
+        items = items.only("position", "status", "payment__public_id", "payment__state")
+        lines = (
+            (item.position + 1, display.object_link(item.payment), item.get_status_display())
+            for item in items
+        )
+        return format_html_join("", "<div>{}. {} – {}</div>", lines) or display.EMPTY
+
+    @admin.display(description=_("replaced for a higher fee"))
+    def replaced_shown(self, row: ChainTransaction) -> SafeString | str:
+        """The earlier forms, with the fee that was too low."""
+        lines = (
+            (one.hash, format_amount(one.max_fee_per_gas, _GWEI_DECIMALS, "gwei"))
+            for one in row.replaced.only("hash", "max_fee_per_gas")
+        )
+        return format_html_join("", "<div>{} ({})</div>", lines) or display.EMPTY
 
     @admin.display(description=_("maximum fee per gas"))
     def maximum_fee_shown(self, row: ChainTransaction) -> str:
@@ -109,12 +128,19 @@ class ChainTransactionAdmin(LedgerAdmin):
 class SettlementWalletAdmin(LedgerAdmin):
     """The site's own wallets and their next nonces."""
 
-    list_display = ("address", "network_shown", "next_nonce")
-    fields = ("address_link", "network_shown", "next_nonce")
+    list_display = ("address", "network_shown", "next_nonce", "balance_shown")
+    fields = ("address_link", "network_shown", "next_nonce", "balance_shown", "balance_at")
 
     @admin.display(description=_("address"))
     def address_link(self, wallet: SettlementWallet) -> SafeString | str:
         return display.address_link(wallet.network, wallet.address)
+
+    @admin.display(description=_("balance"))
+    def balance_shown(self, wallet: SettlementWallet) -> str:
+        """In the network's own coin, as the periodic task last saw it."""
+        if wallet.balance is None:
+            return display.EMPTY
+        return format_amount(wallet.balance, _WEI_DECIMALS)
 
     @admin.display(description=_("network"))
     def network_shown(self, wallet: SettlementWallet) -> str:

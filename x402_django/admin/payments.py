@@ -97,7 +97,7 @@ class PaymentAdmin(MoneyColumns, LedgerAdmin):
                     "transaction_shown",
                     "block_number",
                     "receipt_link",
-                    "chain_transactions",
+                    "outbox_shown",
                 )
             },
         ),
@@ -196,7 +196,7 @@ class PaymentAdmin(MoneyColumns, LedgerAdmin):
         return display.object_link(Receipt.objects.filter(payment=payment).first())
 
     @admin.display(description=_("chain transactions"))
-    def chain_transactions(self, payment: Payment) -> SafeString | str:
+    def outbox_shown(self, payment: Payment) -> SafeString | str:
         rows = payment.chain_transactions.only("pk", "hash", "status")
         links = [(display.object_link(row), row.get_status_display()) for row in rows]
         return format_html_join("", "<div>{} ({})</div>", links) or display.EMPTY

@@ -9,8 +9,9 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from django.db import router
+from django.db import router, transaction
 from django.db.models import F
+from web3 import Web3
 from web3.exceptions import Web3RPCError
 
 from x402_django import clock
@@ -18,11 +19,12 @@ from x402_django.chain.evidence import read_receipt
 from x402_django.chain.rpc import error_of, get_web3, rpc_errors
 from x402_django.conf import x402
 from x402_django.exceptions import RpcUnavailable
-from x402_django.models import ChainTransaction
+from x402_django.models import ChainTransaction, ChainTransactionItem, ReplacedTransaction
 
 logger = logging.getLogger("x402_django.chain")
 
 Status = ChainTransaction.Status
+ItemStatus = ChainTransactionItem.Status
 
 _KNOWN: Final = re.compile(r"already known|known transaction|already imported|already exists", re.I)
 _NONCE_TAKEN: Final = re.compile(r"nonce too low|nonce is too low|replacement transaction", re.I)
@@ -50,15 +52,20 @@ class Verdict(enum.Enum):
     SUPERSEDED = "superseded"
 
 
-def broadcast(row: ChainTransaction) -> Verdict:
-    """Hand a stored transaction to the nodes and note on the row how that went."""
+def broadcast(row: ChainTransaction, *, note: bool = True) -> Verdict:
+    """Hand a stored transaction to the nodes and note on the row how that went.
+
+    Without ``note`` a success is not noted: for callers that ``look_once`` right afterwards and
+    then write down both. Should they die before that, it counts as not known to be sent.
+    """
     try:
         error = hand_over(row)
     except RpcUnavailable as trouble:
         _note(row, str(trouble))
         return Verdict.UNKNOWN
     if error is None or _KNOWN.search(error):
-        _note(row, "", status=Status.SENT)
+        if note:
+            _note(row, "", status=Status.SENT)
         return Verdict.SENT
     logger.warning("Transaction %s was not taken: %s", row.hash, error[:200])
     if _NONCE_TAKEN.search(error):
@@ -87,6 +94,8 @@ def look(row: ChainTransaction) -> Mapping[str, Any] | None:
     w3 = get_web3(row.network)
     with rpc_errors(row.network):
         receipt = read_receipt(w3, row.hash)
+        if receipt is None and row.bumps:
+            receipt = _of_an_earlier_form(w3, row)
     if receipt is not None:
         _record(row, receipt)
     elif row.status == Status.MINED:
@@ -99,6 +108,50 @@ def look(row: ChainTransaction) -> Mapping[str, Any] | None:
             block_hash="",
         )
     return receipt
+
+
+def look_once(row: ChainTransaction) -> Mapping[str, Any] | None:
+    """The receipt, right after an unnoted broadcast; writes down that the row was sent.
+
+    One write for both where the transaction is mined at once. Raises RpcUnavailable.
+    """
+    if row.status != Status.SIGNED:
+        return look(row)
+    sent = {"sent_at": clock.now(), "sends": F("sends") + 1}
+    try:
+        with rpc_errors(row.network):
+            receipt = read_receipt(get_web3(row.network), row.hash)
+    except RpcUnavailable:
+        _note(row, "", status=Status.SENT)
+        raise
+    if receipt is None:
+        _note(row, "", status=Status.SENT)
+    else:
+        sends = row.sends + 1
+        _record(row, receipt, **sent)
+        row.sends = sends
+    return receipt
+
+
+def _of_an_earlier_form(w3: Web3, row: ChainTransaction) -> Mapping[str, Any] | None:
+    """The receipt of the transaction as it was before its fee was raised, if that is mined."""
+    for form in row.replaced.all():
+        receipt = read_receipt(w3, form.hash)
+        if receipt is not None:
+            _exchange(row, form)
+            return receipt
+    return None
+
+
+def _exchange(row: ChainTransaction, form: ReplacedTransaction) -> None:
+    """The earlier form is what counts; the later one becomes history."""
+    with transaction.atomic(using=router.db_for_write(ChainTransaction)):
+        for name in ("hash", "raw", "max_fee_per_gas", "max_priority_fee_per_gas"):
+            mine, theirs = getattr(row, name), getattr(form, name)
+            setattr(row, name, theirs)
+            setattr(form, name, mine)
+        form.save(update_fields=["hash", "raw", "max_fee_per_gas", "max_priority_fee_per_gas"])
+        row.save(update_fields=["hash", "raw", "max_fee_per_gas", "max_priority_fee_per_gas"])
 
 
 def _nonce_taken(row: ChainTransaction) -> Verdict:
@@ -114,21 +167,25 @@ def _nonce_taken(row: ChainTransaction) -> Verdict:
     return Verdict.SUPERSEDED
 
 
-def _record(row: ChainTransaction, receipt: Mapping[str, Any]) -> None:
+def _record(row: ChainTransaction, receipt: Mapping[str, Any], **more: Any) -> None:
     block_hash = "0x" + bytes(receipt["blockHash"]).hex()
     if row.status in (Status.MINED, Status.REVERTED) and row.block_hash == block_hash:
         return
+    reverted = receipt["status"] != 1
     _update(
         row,
         (Status.SIGNED, Status.SENT, Status.MINED, Status.REVERTED),
-        status=Status.MINED if receipt["status"] == 1 else Status.REVERTED,
+        status=Status.REVERTED if reverted else Status.MINED,
         mined_at=clock.now(),
         block_number=receipt["blockNumber"],
         block_hash=block_hash,
         gas_used=receipt["gasUsed"],
         effective_gas_price=receipt.get("effectiveGasPrice", row.max_fee_per_gas),
         last_error="",
+        **more,
     )
+    if reverted:  # nothing moved in it: its payments may ride in another
+        row.items.filter(status=ItemStatus.RIDING).update(status=ItemStatus.MISSED)
 
 
 def _note(row: ChainTransaction, error: str, **values: Any) -> None:

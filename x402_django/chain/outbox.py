@@ -12,20 +12,33 @@ there would forget what is on its way.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from django.db import IntegrityError, router, transaction
-from django.db.models import F
 from eth_typing import HexStr
 
 from x402_django import clock
 from x402_django.chain.broadcast import Verdict, broadcast, look
-from x402_django.chain.fees import MAX_GAS, Fees, current_fees, estimate_gas
+from x402_django.chain.fees import MAX_GAS, current_fees, estimate_gas, within_ceiling
 from x402_django.chain.rpc import checksum, get_web3, rpc_errors
+from x402_django.chain.storing import (
+    Draft,
+    NotAboardError,
+    Passenger,
+    alias,
+    catch_up,
+    drop,
+    give_back,
+    store,
+)
+from x402_django.chain.upkeep import Keeper, keep
+from x402_django.conf import x402
 from x402_django.exceptions import RpcUnavailable, SettlementFailed
-from x402_django.models import ChainTransaction, SettlementWallet
+from x402_django.models import ChainTransaction, ChainTransactionItem
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -37,24 +50,7 @@ Status = ChainTransaction.Status
 #: Nonces tried when the chain says that ours were used by somebody else with the same key.
 _ATTEMPTS: Final = 3
 #: A signed transaction this old and not known to be sent belongs to a process that died.
-_ORPHANED: Final = timedelta(seconds=5)
-
-
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """A transaction without its nonce."""
-
-    network: str
-    account: LocalAccount
-    to: str
-    data: bytes
-    gas: int
-    fees: Fees
-    payment_id: int | None
-
-
-class _AlreadyStoredError(Exception):
-    """Another process has stored a transaction for the same payment."""
+ORPHANED: Final = timedelta(seconds=5)
 
 
 def send(
@@ -64,8 +60,10 @@ def send(
     to: str,
     data: bytes,
     payment_id: int | None = None,
+    facilitator: str = "",
     gas_limit: int | None = None,
     max_gas: int = MAX_GAS,
+    note: bool = True,
 ) -> ChainTransaction:
     """Send a transaction of ``account``, once per payment; its row.
 
@@ -79,36 +77,74 @@ def send(
         to: the contract that is called.
         data: the call.
         payment_id: the Payment this settles, if it settles one.
+        facilitator: alias of who settles it.
         gas_limit: by default what a simulation needs and a quarter more.
         max_gas: a simulation that needs more is refused.
+        note: whether to write down at once that a node took it; see ``broadcast``.
 
     Raises:
         web3.exceptions.ContractLogicError: it would revert. Nothing was sent.
         SettlementFailed: it would need more than ``max_gas``. Nothing was sent.
         RpcUnavailable: no node was there, or all refused it. Nothing was sent.
     """
-    draft = _prepare(network, account, to, data, payment_id, gas_limit, max_gas)
+    draft = _prepare(network, account, to, data, gas_limit, max_gas)
+    if payment_id is not None:
+        draft = replace(draft, passengers=(Passenger(payment_id),), facilitator=facilitator)
     for _ in range(_ATTEMPTS):
-        row, fresh = _store(draft)
-        if fresh:
-            _send_orphans(row)
-        elif row.status != Status.SIGNED:
-            return row
-        verdict = broadcast(row)
-        if verdict is Verdict.REFUSED and _give_back(row):
-            raise RpcUnavailable(f"The RPC endpoint of {network} refused the transaction.")
+        try:
+            row, verdict = attempt(draft, note=note)
+        except NotAboardError as error:
+            (item,) = error.places.values()
+            row = ChainTransaction.objects.using(alias()).get(items=item)
+            if row.status != Status.SIGNED:
+                return row
+            verdict = _sent(row, broadcast(row))
         if verdict is not Verdict.SUPERSEDED:
             return row
-        _catch_up(row)
     raise RpcUnavailable(
         f"Something else sends transactions of the settlement wallet on {network} all the time."
     )
 
 
+def attempt(draft: Draft, *, note: bool = True) -> tuple[ChainTransaction, Verdict]:
+    """Store a transaction and broadcast it, once.
+
+    After ``SUPERSEDED`` the row is dropped, and another try takes another nonce. Raises
+    NotAboardError (nothing was stored), RpcUnavailable as ``send``.
+    """
+    row = store(draft)
+    _send_orphans(row)
+    return row, _sent(row, broadcast(row, note=note))
+
+
+def _sent(row: ChainTransaction, verdict: Verdict) -> Verdict:
+    if verdict is Verdict.REFUSED and give_back(row):
+        raise RpcUnavailable(f"The RPC endpoint of {row.network} refused the transaction.")
+    if verdict is Verdict.SUPERSEDED:
+        catch_up(row)
+    return verdict
+
+
 def transaction_for(payment_id: int) -> ChainTransaction | None:
     """The newest transaction that was made for a payment and not dropped."""
-    rows = ChainTransaction.objects.using(_alias()).filter(payment_id=payment_id)
+    rows = ChainTransaction.objects.using(alias()).filter(items__payment_id=payment_id)
     return rows.exclude(status=Status.DROPPED).order_by("-pk").first()
+
+
+def having_transactions(payment_ids: Iterable[int]) -> frozenset[int]:
+    """Which payments have had a transaction, dropped or not."""
+    items = ChainTransactionItem.objects.using(alias()).filter(
+        payment_id__in=list(payment_ids), chain_transaction__isnull=False
+    )
+    return frozenset(items.values_list("payment_id", flat=True))
+
+
+def open_transactions(network: str) -> Counter[str]:
+    """How many transactions wait for their block, by wallet."""
+    rows = ChainTransaction.objects.using(alias()).filter(
+        network=network, status__in=(Status.SIGNED, Status.SENT)
+    )
+    return Counter(rows.order_by().values_list("wallet", flat=True))
 
 
 def rebroadcast(row: ChainTransaction) -> ChainTransaction:
@@ -117,7 +153,7 @@ def rebroadcast(row: ChainTransaction) -> ChainTransaction:
     Raises RpcUnavailable only if no endpoint is configured or its chain is not known.
     """
     if row.status in (Status.SIGNED, Status.SENT) and broadcast(row) is Verdict.SUPERSEDED:
-        _drop(row, "its nonce was used by another transaction")
+        drop(row, "its nonce was used by another transaction")
     return row
 
 
@@ -132,12 +168,49 @@ def refresh(row: ChainTransaction) -> ChainTransaction:
     return row
 
 
-def resume(*, older_than: timedelta) -> int:
+def follow(row: ChainTransaction) -> Mapping[str, Any] | None:
+    """Look for the receipt; where there is none yet, see that nothing keeps it from coming.
+
+    What dead processes have stored and not sent is sent, this transaction or those before it.
+    The row then says what is known. Raises RpcUnavailable.
+    """
+    receipt = look(row)
+    if receipt is None:
+        row.refresh_from_db(fields=["status", "sends", "hash", "raw", "bumps"])
+        if row.status == Status.SIGNED and row.created_at < clock.now() - ORPHANED:
+            rebroadcast(row)
+        _send_orphans(row)
+    return receipt
+
+
+def await_receipt(row: ChainTransaction, *, deadline: float) -> Mapping[str, Any] | None:
+    """``follow`` until ``deadline`` (of ``time.monotonic``); None if there is no receipt then.
+
+    The pauses begin short, so that a fast chain is fast, and grow to ``POLL_INTERVAL``.
+    """
+    interval = x402.network(row.network).poll_interval
+    pause = interval / 16
+    while True:
+        try:
+            receipt = follow(row)
+        except RpcUnavailable as error:
+            logger.warning("Transaction %s cannot be followed: %s", row.hash, error)
+            receipt = None
+        remaining = deadline - time.monotonic()
+        if receipt is not None or remaining <= 0 or row.status == Status.DROPPED:
+            return receipt
+        time.sleep(min(pause, remaining))
+        pause = min(2 * pause, interval)
+
+
+def resume(*, older_than: timedelta, keepers: Iterable[Keeper] = ()) -> int:
     """See after every open transaction sent longer ago than that; how many are open still.
 
-    For a periodic task: records receipts, and sends again what is not mined yet.
+    For a periodic task: records receipts, and sends again what is not mined yet. ``keepers`` are
+    the wallets whose keys are at hand: what is stuck there is sent for a higher fee, gaps are
+    filled, and balances watched.
     """
-    rows = ChainTransaction.objects.using(_alias()).filter(
+    rows = ChainTransaction.objects.using(alias()).filter(
         status__in=(Status.SIGNED, Status.SENT), created_at__lt=clock.now() - older_than
     )
     still_open = 0
@@ -148,6 +221,7 @@ def resume(*, older_than: timedelta) -> int:
         except RpcUnavailable as error:
             logger.warning("Transaction %s cannot be followed: %s", row.hash, error)
         still_open += row.status in (Status.SIGNED, Status.SENT)
+    keep(keepers)
     return still_open
 
 
@@ -156,14 +230,13 @@ def _prepare(
     account: LocalAccount,
     to: str,
     data: bytes,
-    payment_id: int | None,
     gas_limit: int | None,
     max_gas: int,
-) -> _Draft:
+) -> Draft:
     w3 = get_web3(network)
     to = checksum(to)
     with rpc_errors(network):
-        fees = current_fees(w3)
+        fees = within_ceiling(current_fees(w3), network)
         if gas_limit is None:
             # With the fees, so that a wallet without the money for gas is noticed here too.
             call: Any = {
@@ -177,130 +250,17 @@ def _prepare(
         raise SettlementFailed(
             "Settling this payment needs too much gas.", code="gas_limit_exceeded"
         )
-    return _Draft(network, account, to, data, gas_limit, fees, payment_id)
-
-
-def _store(draft: _Draft) -> tuple[ChainTransaction, bool]:
-    """Take a nonce, sign, insert, commit. The row, and whether it is new."""
-    try:
-        with transaction.atomic(using=_alias(), durable=True):
-            nonce = _take_nonce(draft.network, draft.account.address)
-            # Under the wallet's lock: whoever came first has committed its row.
-            if draft.payment_id is not None and _settling(draft.payment_id) is not None:
-                raise _AlreadyStoredError
-            row = _sign(draft, nonce)
-            row.save(using=_alias(), force_insert=True)
-            return row, True
-    except SettlementWallet.DoesNotExist:
-        _create_wallet(draft.network, draft.account.address)
-        return _store(draft)
-    except (_AlreadyStoredError, IntegrityError):
-        existing = _settling(draft.payment_id) if draft.payment_id is not None else None
-        if existing is None:
-            raise
-        return existing, False
-
-
-def _settling(payment_id: int) -> ChainTransaction | None:
-    rows = ChainTransaction.objects.using(_alias()).filter(
-        payment_id=payment_id, status__in=(Status.SIGNED, Status.SENT, Status.MINED)
-    )
-    return rows.order_by("-pk").first()
-
-
-def _take_nonce(network: str, address: str) -> int:
-    # The UPDATE comes first: it locks the row on every database, SQLite too.
-    wallet = SettlementWallet.objects.using(_alias()).filter(network=network, address=address)
-    if not wallet.update(next_nonce=F("next_nonce") + 1):
-        # Not left to the SELECT below: by then another process may have created the row, of
-        # which this transaction would hold neither the lock nor a nonce.
-        raise SettlementWallet.DoesNotExist
-    return wallet.values_list("next_nonce", flat=True).get() - 1
-
-
-def _sign(draft: _Draft, nonce: int) -> ChainTransaction:
-    fields: dict[str, Any] = {
-        "chainId": int(draft.network.partition(":")[2]),
-        "nonce": nonce,
-        "to": draft.to,
-        "value": 0,
-        "data": draft.data,
-        "gas": draft.gas,
-        **draft.fees.as_transaction(),
-    }
-    signed = draft.account.sign_transaction(fields)
-    return ChainTransaction(
-        network=draft.network,
-        wallet=draft.account.address,
-        nonce=nonce,
-        hash="0x" + bytes(signed.hash).hex(),
-        raw=bytes(signed.raw_transaction),
-        to=draft.to,
-        gas_limit=draft.gas,
-        max_fee_per_gas=draft.fees.max_fee,
-        max_priority_fee_per_gas=draft.fees.priority_fee,
-        payment_id=draft.payment_id,
-        created_at=clock.now(),
-    )
-
-
-def _create_wallet(network: str, address: str) -> None:
-    SettlementWallet.objects.using(_alias()).get_or_create(
-        network=network, address=address, defaults={"next_nonce": _chain_nonce(network, address)}
-    )
-
-
-def _catch_up(row: ChainTransaction) -> None:
-    """The chain is further than our count: the key is used elsewhere too. Go on from there."""
-    _drop(row, "its nonce was used by another transaction")
-    count = _chain_nonce(row.network, row.wallet)
-    SettlementWallet.objects.using(_alias()).filter(
-        network=row.network, address=row.wallet, next_nonce__lt=count
-    ).update(next_nonce=count)
-
-
-def _chain_nonce(network: str, address: str) -> int:
-    w3 = get_web3(network)
-    with rpc_errors(network):
-        return w3.eth.get_transaction_count(checksum(address), "pending")
-
-
-def _give_back(row: ChainTransaction) -> bool:
-    """Undo a transaction that no node took, if its nonce was the last; False if it was not.
-
-    A nonce in the middle cannot be given back: the later ones wait for it. The row then stays,
-    and is sent again with the others.
-    """
-    with transaction.atomic(using=_alias(), durable=True):
-        wallet = SettlementWallet.objects.using(_alias()).filter(
-            network=row.network, address=row.wallet, next_nonce=row.nonce + 1
-        )
-        if not wallet.update(next_nonce=row.nonce):
-            return False
-        _drop(row, row.last_error)
-    return True
-
-
-def _drop(row: ChainTransaction, reason: str) -> None:
-    rows = ChainTransaction.objects.using(_alias())
-    rows.filter(pk=row.pk, status__in=(Status.SIGNED, Status.SENT)).update(
-        status=Status.DROPPED, last_error=reason
-    )
-    row.status, row.last_error = Status.DROPPED, reason
+    return Draft(network, account, to, data, gas_limit, fees)
 
 
 def _send_orphans(row: ChainTransaction) -> None:
     """Send what a process that died had stored: the chain takes nonces in order only."""
-    orphans = ChainTransaction.objects.using(_alias()).filter(
+    orphans = ChainTransaction.objects.using(alias()).filter(
         network=row.network,
         wallet=row.wallet,
         status=Status.SIGNED,
         nonce__lt=row.nonce,
-        created_at__lt=clock.now() - _ORPHANED,
+        created_at__lt=clock.now() - ORPHANED,
     )
     for orphan in orphans.order_by("nonce"):
         rebroadcast(orphan)
-
-
-def _alias() -> str:
-    return router.db_for_write(ChainTransaction)

@@ -25,9 +25,10 @@ from web3.exceptions import ContractLogicError
 from web3.types import TxParams
 
 from x402_django.chain import outbox
-from x402_django.chain.broadcast import look
+from x402_django.chain.broadcast import look, look_once
 from x402_django.chain.fees import MAX_GAS
 from x402_django.chain.rpc import checksum, get_web3, rpc_errors
+from x402_django.chain.typed_data import recovers_to, typed_data_digest
 from x402_django.conf import x402
 from x402_django.exceptions import RpcUnavailable, SettlementFailed, SettlementUnknown
 from x402_django.models import ChainTransaction
@@ -58,7 +59,10 @@ class OutboxSigner:
         network: CAIP-2.
         account: pays the gas.
         payment_id: the payment that ``write_contract`` settles; None to verify only.
+        facilitator: alias of who settles it.
         max_gas: calls and transactions that need more fail.
+        patient: whether to wait for the settlement's receipt, or to look once and leave the
+            waiting to the caller.
     """
 
     def __init__(
@@ -67,18 +71,25 @@ class OutboxSigner:
         account: LocalAccount,
         *,
         payment_id: int | None = None,
+        facilitator: str = "",
         max_gas: int = MAX_GAS,
+        patient: bool = True,
     ) -> None:
         self.network = network
         self.account = account
         self.payment_id = payment_id
+        self.facilitator = facilitator
         self.max_gas = max_gas
+        self.patient = patient
+        #: The transaction that settles the payment, once it is stored.
+        self.settlement: ChainTransaction | None = None
         #: The first thing that went wrong other than the contract saying no.
         self.trouble: Exception | None = None
         #: Transactions stored, in order.
         self.transactions: list[ChainTransaction] = []
         self._mined: dict[str, MinedTransaction] = {}
-        self._deadline: float | None = None
+        #: When to stop waiting for receipts, by ``time.monotonic``.
+        self.deadline: float | None = None
 
     @property
     def transport_error(self) -> RpcUnavailable | None:
@@ -138,9 +149,9 @@ class OutboxSigner:
         An address with code is asked (EIP-1271) and nothing else counts, so that a delegated
         EOA (EIP-7702) is not taken at its key's word.
         """
-        digest = _typed_data_digest(domain, types, primary_type, message)
+        digest = typed_data_digest(domain, types, primary_type, message)
         if not self.get_code(address):
-            return _recovers_to(digest, signature, address)
+            return recovers_to(digest, signature, address)
         codec = get_web3(self.network).codec
         data = _IS_VALID_SIGNATURE + codec.encode(["bytes32", "bytes"], [digest, signature])
         try:
@@ -160,11 +171,12 @@ class OutboxSigner:
         data = self._encode(_function(abi, function_name), args)
         if data_suffix:
             data += bytes.fromhex(data_suffix.removeprefix("0x"))
-        return self._send(address, data, self.payment_id)
+        self.settlement = self._send(address, data, self.payment_id)
+        return self.settlement.hash
 
     def send_transaction(self, to: str, data: bytes) -> str:
         """Send a call that prepares a settlement (deploys the payer's wallet); its hash."""
-        return self._send(to, data, None)
+        return self._send(to, data, None).hash
 
     def wait_for_transaction_receipt(self, tx_hash: str) -> MinedTransaction:
         """Poll until one of ours is mined, at most ``X402["SETTLEMENT_TIMEOUT"]`` seconds in all.
@@ -172,23 +184,28 @@ class OutboxSigner:
         Raises SettlementUnknown when that time is over.
         """
         row = self._row(tx_hash)
-        if self._deadline is None:
-            self._deadline = time.monotonic() + x402.settlement_timeout
+        if self.deadline is None:
+            self.deadline = time.monotonic() + x402.settlement_timeout
         interval = x402.network(self.network).poll_interval
         self._look(row)
         while tx_hash not in self._mined:
-            remaining = self._deadline - time.monotonic()
-            if remaining <= 0:
+            remaining = self.deadline - time.monotonic()
+            if remaining <= 0 or (row is self.settlement and not self.patient):
                 raise SettlementUnknown(transaction=tx_hash)
             time.sleep(min(interval, remaining))
             self._look(row)
         return self._mined[tx_hash]
 
+    def receipt_of(self, row: ChainTransaction) -> Mapping[str, Any] | None:
+        """The receipt, if it was seen."""
+        mined = self._mined.get(row.hash)
+        return None if mined is None else mined.receipt
+
     def _look(self, row: ChainTransaction) -> None:
         if row.hash in self._mined:
             return
         try:
-            receipt = look(row)
+            receipt = look_once(row) if row.sends == 0 else look(row)
         except RpcUnavailable as error:
             self.trouble = self.trouble or error
             return
@@ -209,7 +226,7 @@ class OutboxSigner:
         self.transactions.append(row)
         return row
 
-    def _send(self, to: str, data: bytes, payment_id: int | None) -> str:
+    def _send(self, to: str, data: bytes, payment_id: int | None) -> ChainTransaction:
         with self._watched():
             row = outbox.send(
                 network=self.network,
@@ -217,10 +234,12 @@ class OutboxSigner:
                 to=to,
                 data=data,
                 payment_id=payment_id,
+                facilitator=self.facilitator,
                 max_gas=self.max_gas,
+                note=False,
             )
         self.transactions.append(row)
-        return row.hash
+        return row
 
     def _call(self, address: str, data: bytes) -> bytes:
         call: TxParams = {
@@ -258,37 +277,3 @@ def _function(abi: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 def _word(address: str) -> bytes:
     return bytes(12) + bytes.fromhex(address[2:])
-
-
-def _typed_data_digest(
-    domain: Any, types: Mapping[str, Any], primary_type: str, message: Mapping[str, Any]
-) -> bytes:
-    from eth_account.messages import encode_typed_data
-
-    if not isinstance(domain, Mapping):
-        domain = {
-            "name": domain.name,
-            "version": domain.version,
-            "chainId": domain.chain_id,
-            "verifyingContract": domain.verifying_contract,
-        }
-    fields = {
-        name: [
-            field if isinstance(field, Mapping) else {"name": field.name, "type": field.type}
-            for field in members
-        ]
-        for name, members in types.items()
-        if name != "EIP712Domain"
-    }
-    signable = encode_typed_data(dict(domain), fields, dict(message))
-    return keccak(b"\x19" + signable.version + signable.header + signable.body)
-
-
-def _recovers_to(digest: bytes, signature: bytes, address: str) -> bool:
-    from x402_django.exceptions import PaymentRefused
-    from x402_django.protocol.signatures import recover_signer
-
-    try:
-        return recover_signer(digest, signature) == checksum(address)
-    except PaymentRefused:
-        return False

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -28,6 +29,35 @@ if TYPE_CHECKING:
 
 SOURCES: Final = ("KEY_ENV", "KEYSTORE", "KEY")
 OPTION_NAMES: Final = frozenset({*SOURCES, "KEYSTORE_PASSWORD_ENV", "KEYSTORE_PASSWORD_FILE"})
+
+
+def sources(options: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The options of each wallet: those of ``WALLETS``, or ``options`` themselves.
+
+    Raises ConfigurationError where both name a key, or ``WALLETS`` is not a list of dicts.
+    """
+    pool = options.get("WALLETS")
+    if pool is None:
+        return [options]
+    if not isinstance(pool, list | tuple) or not pool:
+        raise ConfigurationError("WALLETS must be a list of wallets.")
+    for entry in pool:
+        if not isinstance(entry, Mapping) or set(entry) - OPTION_NAMES:
+            raise ConfigurationError("Each of WALLETS must be a dict with a key source alone.")
+    if any(options.get(name) for name in SOURCES):
+        raise ConfigurationError("Name the keys in WALLETS or beside it, not both.")
+    return pool
+
+
+def low_balance(options: Mapping[str, Any]) -> int | None:
+    """``LOW_BALANCE`` in wei; None without. Raises ConfigurationError."""
+    coins = options.get("LOW_BALANCE")
+    if coins is None:
+        return None
+    try:
+        return int(Decimal(str(coins)) * 10**18)
+    except (InvalidOperation, ValueError, OverflowError):
+        raise ConfigurationError("LOW_BALANCE must be a number of coins.") from None
 
 
 def settlement_account(options: Mapping[str, Any]) -> LocalAccount:

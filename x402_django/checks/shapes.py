@@ -83,6 +83,8 @@ _NETWORK_NUMBERS: Final = {
     "RPC_TIMEOUT": _Range(whole=False, above=0),
     "LOG_RANGE": _Range(least=1),
     "POLL_INTERVAL": _Range(whole=False, above=0),
+    "BUMP_AFTER": _Range(whole=False, above=0),
+    "MAX_FEE_GWEI": _Range(whole=False, above=0),
 }
 _NETWORK_TEXTS: Final = ("EXPLORER_URL", "NAME", "V1_NAME", "FACILITATOR")
 
@@ -195,6 +197,7 @@ def check_numbers(**kwargs: Any) -> list[CheckMessage]:
         messages += [
             _number(path_of("NETWORKS", name, key), network_value(entry, key), allowed)
             for key, allowed in _NETWORK_NUMBERS.items()
+            if network_value(entry, key) is not None or NETWORK_DEFAULTS[key] is not None
         ]
         messages.append(_confirmations(name, network_value(entry, "CONFIRMATIONS")))
     return [message for message in messages if message is not None]

@@ -44,6 +44,7 @@ from x402_django.exceptions import ConfigurationError, SettlementUnknown, X402Er
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
 
+    from x402_django.chain.upkeep import Keeper
     from x402_django.models import Payment
     from x402_django.protocol.types import Settlement, SignedPayment
 
@@ -136,6 +137,11 @@ class BaseFacilitator:
                 logger.exception("Facilitator %s broke off while settling.", self.alias)
                 results.append(SettlementUnknown())
         return results
+
+    def keepers(self) -> Sequence[Keeper]:
+        """Its settlement wallets, for the periodic task to look after. May raise
+        ConfigurationError."""
+        return ()
 
     def supported(self) -> frozenset[Kind]:
         """The schemes and networks it can settle now. May ask over the network.

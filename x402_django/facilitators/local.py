@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,7 +12,6 @@ from x402_django.conf import x402
 from x402_django.constants import SCHEME_EXACT, Code
 from x402_django.exceptions import (
     ConfigurationError,
-    FacilitatorUnavailable,
     PaymentRefused,
     RpcUnavailable,
     SettlementFailed,
@@ -19,7 +19,9 @@ from x402_django.exceptions import (
     X402Error,
 )
 from x402_django.facilitators.base import BaseFacilitator, Kind, reason_code
-from x402_django.protocol import sdk
+from x402_django.facilitators.batches import settle_batch
+from x402_django.facilitators.lane import Lane
+from x402_django.facilitators.scheme import build_scheme, sdk_models, unavailable
 from x402_django.protocol.assets import is_address
 from x402_django.protocol.types import Settlement
 
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
     from django.core.checks import CheckMessage
     from eth_account.signers.local import LocalAccount
 
-    from x402_django.chain.signer import MinedTransaction, OutboxSigner
+    from x402_django.chain.groups import Departure, Rider
+    from x402_django.chain.signer import OutboxSigner
+    from x402_django.chain.upkeep import Keeper
     from x402_django.models import ChainTransaction, Payment
     from x402_django.protocol.types import SignedPayment
 
@@ -35,6 +39,10 @@ logger = logging.getLogger("x402_django.facilitators")
 
 #: Gas a payment may use, see ``OPTIONS["MAX_GAS"]``.
 DEFAULT_MAX_GAS = 500_000
+#: Of groups: payments, gas, and seconds that one waits for its block before the next is sent.
+DEFAULT_GROUP_SIZE = 100
+DEFAULT_GROUP_MAX_GAS = 6_000_000
+DEFAULT_GROUP_INTERVAL = 0.25
 
 
 class LocalFacilitator(BaseFacilitator):
@@ -45,6 +53,15 @@ class LocalFacilitator(BaseFacilitator):
         ALLOWED_FACTORIES: contracts that may be called to deploy a payer's wallet (ERC-6492);
             by default none.
         MAX_GAS: gas that verifying or settling one payment may use; default 500,000.
+        GROUP_SIZE: most payments in one transaction; 1 settles each by itself. Default 100.
+        GROUP_MAX_GAS: gas that such a transaction may use; default 6,000,000.
+        GROUP_INTERVAL: seconds after which the next group is sent though the last one is not
+            mined; default 0.25. More makes larger groups and cheaper payments.
+        WALLETS: a list of dicts, each with a key as above. The least busy wallet settles.
+        GAS_PER_HOUR, GAS_PER_PAYER: gas per hour and network, in all and for one payer; beyond
+            that payments are answered with 503. No limit by default.
+        LOW_BALANCE: coins of the network below which a wallet is reported (log, and the signal
+            ``chain.upkeep.wallet_balance_low``), e.g. ``"0.01"``.
 
     It judges by the chain: a settlement is one whose receipt holds the transfer, and a failure
     is one that left the authorization unused.
@@ -53,47 +70,69 @@ class LocalFacilitator(BaseFacilitator):
     trusted = True
     spends_gas = True
     needs_rpc = True
-    option_names = wallets.OPTION_NAMES | {"ALLOWED_FACTORIES", "MAX_GAS"}
-    number_names = frozenset({"MAX_GAS"})
+    option_names = wallets.OPTION_NAMES | {
+        "ALLOWED_FACTORIES",
+        "GAS_PER_HOUR",
+        "GAS_PER_PAYER",
+        "GROUP_INTERVAL",
+        "GROUP_MAX_GAS",
+        "GROUP_SIZE",
+        "LOW_BALANCE",
+        "MAX_GAS",
+        "WALLETS",
+    }
+    number_names = frozenset(
+        option for option in option_names if option.startswith(("GAS_", "GROUP_", "MAX_"))
+    )
+
+    def __init__(self, alias: str, options: Mapping[str, Any]) -> None:
+        super().__init__(alias, options)
+        self._lanes: dict[str, Lane] = {}
 
     @cached_property
+    def accounts(self) -> tuple[LocalAccount, ...]:
+        """The settlement wallets. Raises ConfigurationError."""
+        return tuple(map(wallets.settlement_account, wallets.sources(self.options)))
+
+    @property
     def account(self) -> LocalAccount:
-        """The settlement wallet. Raises ConfigurationError."""
-        return wallets.settlement_account(self.options)
+        """The first of the wallets: the one that is simulated with."""
+        return self.accounts[0]
+
+    def keepers(self) -> Sequence[Keeper]:
+        from x402_django.chain.upkeep import Keeper
+
+        low = wallets.low_balance(self.options)
+        return [Keeper(account, low) for account in self.accounts]
 
     def verify(self, signed: SignedPayment) -> None:
         if signed.offer.scheme != SCHEME_EXACT:
             raise PaymentRefused(code=Code.UNSUPPORTED_SCHEME)
         signer = self._signer(signed)
         scheme = self._scheme(signer)
-        payload, requirements = _sdk_models(signed)
+        payload, requirements = sdk_models(signed)
         try:
             answer = scheme.verify(payload, requirements)
         except (RuntimeError, X402Error) as error:
-            raise _unavailable(signer.trouble or error) from error
+            raise unavailable(signer.trouble or error) from error
         if answer.is_valid:
             return
         if signer.trouble is not None:
-            raise _unavailable(signer.trouble) from signer.trouble
+            raise unavailable(signer.trouble) from signer.trouble
         raise PaymentRefused(
             code=reason_code(answer.invalid_reason, default=Code.INVALID_REQUIREMENTS)
         )
 
     def settle(self, signed: SignedPayment, payment: Payment) -> Settlement:
-        from x402_django.chain import outbox
+        (result,) = self.settle_many([(signed, payment)])
+        if isinstance(result, X402Error):
+            raise result
+        return result
 
-        signer = self._signer(signed, payment.pk)
-        row = outbox.transaction_for(payment.pk)
-        if row is not None and not self._may_start_over(row, signed):
-            row = outbox.rebroadcast(row)
-            if row.status != row.Status.DROPPED:
-                return self._outcome(signer, row, signed)
-        previous = row.pk if row is not None else 0
-        reason = self._run_scheme(signer, signed)
-        row = outbox.transaction_for(payment.pk)
-        if row is None or row.pk == previous:
-            raise self._not_sent(signer, signed, reason)
-        return self._outcome(signer, row, signed)
+    def settle_many(
+        self, batch: Sequence[tuple[SignedPayment, Payment]]
+    ) -> list[Settlement | X402Error]:
+        return settle_batch(self, {payment.pk: signed for signed, payment in batch})
 
     def supported(self) -> frozenset[Kind]:
         return frozenset(
@@ -105,7 +144,9 @@ class LocalFacilitator(BaseFacilitator):
 
         found = super().check()
         try:
-            wallets.check_source(self.options)
+            for source in wallets.sources(self.options):
+                wallets.check_source(source)
+            wallets.low_balance(self.options)
         except ConfigurationError as error:
             found.append(
                 Error(
@@ -125,36 +166,112 @@ class LocalFacilitator(BaseFacilitator):
             )
         return found
 
+    # ----------------------------------------------------- what ``batches`` and ``lane`` call
+
+    @property
+    def group_size(self) -> int:
+        """Most payments in one transaction."""
+        return int(self.options.get("GROUP_SIZE", DEFAULT_GROUP_SIZE))
+
+    def lane(self, network: str) -> Lane:
+        """The way to the outbox on ``network``: one per process."""
+        lane = self._lanes.get(network)
+        if lane is None:
+            interval = float(self.options.get("GROUP_INTERVAL", DEFAULT_GROUP_INTERVAL))
+            lane = Lane(network, self, size=self.group_size, interval=interval)
+            lane = self._lanes.setdefault(network, lane)
+        return lane
+
+    def send_alone(
+        self, signed: SignedPayment, payment_id: int, *, deadline: float | None = None
+    ) -> tuple[ChainTransaction, Mapping[str, Any] | None]:
+        """Send one payment by itself; its transaction, and the receipt if there is one.
+
+        Without ``deadline`` (of ``time.monotonic``) the receipt is looked for once.
+        """
+        from x402_django.chain import outbox, queue
+
+        signer = self._signer(signed, payment_id)
+        signer.account = self._least_busy(signed.offer.network)
+        signer.patient, signer.deadline = deadline is not None, deadline
+        reason = self._run_scheme(signer, signed)
+        row = signer.settlement
+        if row is None and payment_id in queue.riding([payment_id]):
+            row = outbox.transaction_for(payment_id)  # stored all the same, or by somebody else
+        if row is None:
+            raise self._not_sent(signer, signed, reason)
+        return row, signer.receipt_of(row)
+
+    def send_group(self, network: str, riders: Sequence[Rider]) -> Departure:
+        """Send many payments in one transaction. Raises RpcUnavailable if nothing was sent."""
+        from x402_django.chain import groups
+
+        return groups.depart(
+            network,
+            self._least_busy(network),
+            riders,
+            facilitator=self.alias,
+            max_gas=int(self.options.get("GROUP_MAX_GAS", DEFAULT_GROUP_MAX_GAS)),
+        )
+
+    def refuse_over_budget(self, signed: SignedPayment) -> None:
+        """Raise FacilitatorUnavailable if no more gas may be used now, or not for this payer."""
+        limits = [self.options.get(name) for name in ("GAS_PER_HOUR", "GAS_PER_PAYER")]
+        if limits == [None, None]:
+            return
+        from x402_django.chain import budget
+
+        budget.refuse_over(
+            signed.offer.network,
+            self.alias,
+            signed.payer,
+            gas_per_hour=limits[0],
+            gas_per_payer=limits[1],
+        )
+
+    def _least_busy(self, network: str) -> LocalAccount:
+        """The wallet with the fewest transactions that wait for their block."""
+        if len(self.accounts) == 1:
+            return self.account
+        from x402_django.chain import outbox
+
+        waiting = outbox.open_transactions(network)
+        return min(self.accounts, key=lambda account: waiting[account.address])
+
+    def not_settled(
+        self, row: ChainTransaction, signed: SignedPayment, payment_id: int
+    ) -> X402Error:
+        """What it means that a mined transaction has not settled its payment."""
+        from x402_django.chain import queue
+        from x402_django.chain.evidence import authorization_used
+
+        # Reverted, or the token moved nothing. Was the authorization used by somebody else?
+        try:
+            used = authorization_used(signed)
+        except RpcUnavailable:
+            used = True
+        if used:
+            return SettlementUnknown(transaction=row.hash)
+        queue.mark_missed(row.pk, [payment_id])
+        return SettlementFailed(transaction=row.hash)
+
     def _signer(self, signed: SignedPayment, payment_id: int | None = None) -> OutboxSigner:
         from x402_django.chain.signer import OutboxSigner
 
-        max_gas = int(self.options.get("MAX_GAS", DEFAULT_MAX_GAS))
         return OutboxSigner(
-            signed.offer.network, self.account, payment_id=payment_id, max_gas=max_gas
+            signed.offer.network,
+            self.account,
+            payment_id=payment_id,
+            facilitator=self.alias,
+            max_gas=int(self.options.get("MAX_GAS", DEFAULT_MAX_GAS)),
         )
 
     def _scheme(self, signer: OutboxSigner) -> Any:
-        return sdk.facilitator_scheme(
-            cast(Any, signer),  # its receipts have the SDK's shape but are not of its class
-            pending_store=_ForgetfulStore(),
-            eip6492_allowed_factories=list(self.options.get("ALLOWED_FACTORIES", ())),
-            # The outbox simulates before it takes a nonce; once is enough.
-            simulate_in_settle=False,
-        )
-
-    def _may_start_over(self, row: ChainTransaction, signed: SignedPayment) -> bool:
-        """Whether the payment's last transaction is over without having used the authorization."""
-        from x402_django.chain.evidence import authorization_used
-        from x402_django.chain.outbox import refresh
-
-        try:
-            return refresh(row).status == row.Status.REVERTED and not authorization_used(signed)
-        except RpcUnavailable as error:
-            raise SettlementUnknown(transaction=row.hash) from error
+        return build_scheme(signer, factories=list(self.options.get("ALLOWED_FACTORIES", ())))
 
     def _run_scheme(self, signer: OutboxSigner, signed: SignedPayment) -> str | None:
         """The SDK's reason if it says the settlement failed; what it says is only a reason."""
-        payload, requirements = _sdk_models(signed)
+        payload, requirements = sdk_models(signed)
         try:
             answer = self._scheme(signer).settle(payload, requirements)
         except (RuntimeError, X402Error) as error:
@@ -172,7 +289,7 @@ class LocalFacilitator(BaseFacilitator):
             logger.warning(
                 "Facilitator %s sent nothing: %s", self.alias, type(signer.trouble).__name__
             )
-            return _unavailable(signer.trouble)
+            return unavailable(signer.trouble)
         # Refused, though it had been verified: perhaps somebody else has submitted the payer's
         # authorization meanwhile. Then the payer has paid.
         try:
@@ -182,53 +299,3 @@ class LocalFacilitator(BaseFacilitator):
         if used:
             return SettlementUnknown()
         return SettlementFailed(code=reason_code(reason, default=Code.INVALID_TRANSACTION_STATE))
-
-    def _outcome(
-        self, signer: OutboxSigner, row: ChainTransaction, signed: SignedPayment
-    ) -> Settlement:
-        """Judge a stored transaction by its receipt."""
-        from x402_django.chain.evidence import authorization_used, transfer_in_receipt
-
-        mined: MinedTransaction = signer.wait_for_transaction_receipt(row.hash)
-        log_index = transfer_in_receipt(mined.receipt, signed)
-        if log_index is not None:
-            return Settlement(
-                transaction=row.hash,
-                block_number=mined.block_number,
-                block_hash="0x" + bytes(mined.receipt["blockHash"]).hex(),
-                log_index=log_index,
-            )
-        # Reverted, or the token moved nothing. Was the authorization used by somebody else?
-        try:
-            used = authorization_used(signed)
-        except RpcUnavailable as error:
-            raise SettlementUnknown(transaction=row.hash) from error
-        if used:
-            raise SettlementUnknown(transaction=row.hash)
-        raise SettlementFailed(transaction=row.hash)
-
-
-class _ForgetfulStore:
-    """Keeps the SDK from remembering broadcasts in memory: the ledger remembers them."""
-
-    def get(self, key: str) -> str | None:
-        return None
-
-    def set(self, key: str, tx_hash: str) -> None:
-        """Nothing is kept."""
-
-    def delete(self, key: str) -> None:
-        """Nothing was kept."""
-
-
-def _sdk_models(signed: SignedPayment) -> tuple[Any, Any]:
-    return sdk.to_sdk_payload(signed), sdk.to_sdk_requirements(signed.offer)
-
-
-def _unavailable(trouble: Exception) -> X402Error:
-    """Wrong settings stay what they are; everything else means: nothing was sent, try later."""
-    if isinstance(trouble, ConfigurationError):
-        return trouble
-    if not isinstance(trouble, X402Error):
-        logger.error("The local facilitator failed before sending anything.", exc_info=trouble)
-    return FacilitatorUnavailable()

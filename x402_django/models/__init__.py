@@ -1,6 +1,12 @@
 """The merchant's data and the ledger."""
 
-from x402_django.models.chain import ChainTransaction, SettlementWallet
+from x402_django.models.chain import (
+    ChainTransaction,
+    ChainTransactionItem,
+    ReplacedTransaction,
+    SettlementLane,
+    SettlementWallet,
+)
 from x402_django.models.fields import ExactSum, Uint256Field
 from x402_django.models.ledger import Payment, PaymentEvent, Receipt
 from x402_django.models.merchant import Flow, PaymentMethod, PriceRule, Scheme
@@ -9,6 +15,7 @@ from x402_django.models.scan import ChainScan, ScannedBlock
 __all__ = [
     "ChainScan",
     "ChainTransaction",
+    "ChainTransactionItem",
     "ExactSum",
     "Flow",
     "Payment",
@@ -16,8 +23,10 @@ __all__ = [
     "PaymentMethod",
     "PriceRule",
     "Receipt",
+    "ReplacedTransaction",
     "ScannedBlock",
     "Scheme",
+    "SettlementLane",
     "SettlementWallet",
     "Uint256Field",
 ]

@@ -16,6 +16,8 @@ class SettlementWallet(models.Model):
     network = models.CharField(_("network"), max_length=64)
     address = models.CharField(_("address"), max_length=42)
     next_nonce = models.PositiveBigIntegerField(_("next nonce"))
+    balance = Uint256Field(_("balance, in wei"), null=True, blank=True)
+    balance_at = models.DateTimeField(_("balance seen"), null=True, blank=True)
 
     class Meta:
         verbose_name = _("settlement wallet")
@@ -51,14 +53,17 @@ class ChainTransaction(models.Model):
     gas_limit = models.PositiveBigIntegerField(_("gas limit"))
     max_fee_per_gas = Uint256Field(_("maximum fee per gas, in wei"))
     max_priority_fee_per_gas = Uint256Field(_("maximum priority fee per gas, in wei"))
-    payment = models.ForeignKey(
+    payments = models.ManyToManyField(
         Payment,
-        verbose_name=_("payment"),
-        null=True,
-        blank=True,
-        on_delete=models.PROTECT,
+        through="ChainTransactionItem",
+        verbose_name=_("payments"),
         related_name="chain_transactions",
     )
+    #: How many payments it settles: each bears an equal part of the gas.
+    payments_count = models.PositiveIntegerField(_("number of payments"), default=0)
+    #: How often it was signed anew for a higher fee; the earlier forms are kept.
+    bumps = models.PositiveIntegerField(_("times the fee was raised"), default=0)
+    bumped_at = models.DateTimeField(_("fee last raised"), null=True, blank=True)
     status = models.CharField(_("status"), max_length=16, choices=Status, default=Status.SIGNED)
     created_at = models.DateTimeField(_("signed at"))
     sent_at = models.DateTimeField(_("last sent"), null=True, blank=True)
@@ -81,12 +86,6 @@ class ChainTransaction(models.Model):
                 name="x402_chain_tx_nonce_uniq",
             ),
             models.UniqueConstraint(fields=["network", "hash"], name="x402_chain_tx_hash_uniq"),
-            # Two live transactions for one payment would waste the gas of the second.
-            models.UniqueConstraint(
-                fields=["payment"],
-                condition=Q(status__in=["signed", "sent"]),
-                name="x402_chain_tx_payment_uniq",
-            ),
         ]
         indexes = [
             models.Index(
@@ -99,3 +98,118 @@ class ChainTransaction(models.Model):
 
     def __str__(self) -> str:
         return self.hash
+
+
+class ReplacedTransaction(models.Model):
+    """An earlier form of a transaction: same nonce, same call, lower fee. It may yet be mined."""
+
+    chain_transaction = models.ForeignKey(
+        ChainTransaction,
+        verbose_name=_("chain transaction"),
+        on_delete=models.PROTECT,
+        related_name="replaced",
+    )
+    hash = models.CharField(_("hash"), max_length=66)
+    raw = models.BinaryField(_("signed bytes"))
+    max_fee_per_gas = Uint256Field(_("maximum fee per gas, in wei"))
+    max_priority_fee_per_gas = Uint256Field(_("maximum priority fee per gas, in wei"))
+    replaced_at = models.DateTimeField(_("replaced"))
+
+    class Meta:
+        verbose_name = _("replaced transaction")
+        verbose_name_plural = _("replaced transactions")
+        ordering = ["-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["chain_transaction", "hash"], name="x402_replaced_tx_uniq"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.hash
+
+
+class ChainTransactionItem(models.Model):
+    """A payment's place in the outbox: waiting for a transaction, or riding in one.
+
+    Whoever asks for the payment to be settled may take back an item that waits, and then knows
+    that nothing is sent. Once it rides, only the chain says what comes of it.
+    """
+
+    class Status(models.TextChoices):
+        WAITING = "waiting", _("waiting for a transaction")
+        ALONE = "alone", _("to be settled by itself")
+        RIDING = "riding", _("riding in a transaction")
+        MISSED = "missed", _("mined without effect")
+        DROPPED = "dropped", _("its transaction was dropped")
+
+    payment = models.ForeignKey(
+        Payment,
+        verbose_name=_("payment"),
+        on_delete=models.PROTECT,
+        related_name="chain_items",
+    )
+    network = models.CharField(_("network"), max_length=64)
+    facilitator = models.CharField(_("facilitator"), max_length=64)
+    status = models.CharField(_("status"), max_length=16, choices=Status, default=Status.WAITING)
+    chain_transaction = models.ForeignKey(
+        ChainTransaction,
+        verbose_name=_("chain transaction"),
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="items",
+    )
+    position = models.PositiveIntegerField(_("position"), default=0)
+    created_at = models.DateTimeField(_("queued"))
+
+    class Meta:
+        verbose_name = _("place in a transaction")
+        verbose_name_plural = _("places in transactions")
+        ordering = ["pk"]
+        constraints = [
+            # Two live transactions for one payment would waste the gas of the second.
+            models.UniqueConstraint(
+                fields=["payment"],
+                condition=Q(status__in=["waiting", "alone", "riding"]),
+                name="x402_chain_item_payment_uniq",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=["waiting", "alone"]) | Q(chain_transaction__isnull=False),
+                name="x402_chain_item_rides_in_one",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["network", "facilitator", "id"],
+                condition=Q(status="waiting"),
+                name="x402_chain_item_waiting_idx",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.payment_id}: {self.get_status_display()}"
+
+
+class SettlementLane(models.Model):
+    """Who sends groups of payments for a facilitator on a network, and until when.
+
+    For efficiency alone: two leaders at a time would make smaller groups, and nothing worse.
+    """
+
+    network = models.CharField(_("network"), max_length=64)
+    facilitator = models.CharField(_("facilitator"), max_length=64)
+    holder = models.CharField(_("held by"), max_length=40, blank=True)
+    held_until = models.DateTimeField(_("held until"))
+
+    class Meta:
+        verbose_name = _("settlement lane")
+        verbose_name_plural = _("settlement lanes")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["network", "facilitator"], name="x402_settlement_lane_uniq"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.facilitator} ({self.network})"

@@ -30,7 +30,7 @@ from x402_django.exceptions import (
 )
 from x402_django.facilitators.base import get_facilitator
 from x402_django.finality import required_depth
-from x402_django.models import ChainTransaction, Payment
+from x402_django.models import Payment, SettlementWallet
 from x402_django.payments.machine import Step, advance, annotate
 from x402_django.payments.recording import mark_settled, place_fields
 from x402_django.payments.report import Report
@@ -40,6 +40,7 @@ from x402_django.protocol.types import SignedPayment
 
 if TYPE_CHECKING:
     from x402_django.chain.evidence import Evidence
+    from x402_django.chain.upkeep import Keeper
 
 logger = logging.getLogger("x402_django.payments")
 
@@ -111,12 +112,19 @@ def _scan(network: str, report: Report, limit: int) -> Q:
 
 
 def _resume_outbox() -> None:
-    """Send again what a dead process had stored, and follow what is on its way."""
-    if not ChainTransaction.objects.filter(status__in=("signed", "sent")).exists():
+    """Send again what a dead process had stored, follow what is on its way, mind the wallets."""
+    if not SettlementWallet.objects.exists():
         return
     from x402_django.chain import outbox  # loads web3, which web processes may never need
 
-    outbox.resume(older_than=timedelta(seconds=x402.confirmation_interval / 2))
+    keepers: list[Keeper] = []
+    for alias in x402.facilitators:
+        try:
+            keepers += get_facilitator(alias).keepers()
+        except ConfigurationError as error:  # its keys may be on other machines only
+            logger.info("Wallets of facilitator %s are not looked after here: %s", alias, error)
+    older_than = timedelta(seconds=x402.confirmation_interval / 2)
+    outbox.resume(older_than=older_than, keepers=keepers)
 
 
 def _resolve_unknown(report: Report, limit: int, reach: _Reach) -> None:

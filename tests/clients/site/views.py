@@ -43,7 +43,7 @@ def ledger(request: HttpRequest) -> HttpResponse:
     """What the site has written about one payer's payments, for the tests to compare."""
     payer = request.GET["payer"]
     payments = Payment.objects.filter(payer=payer).order_by("pk")
-    sent = ChainTransaction.objects.filter(payment__payer=payer)
+    sent = ChainTransaction.objects.filter(payments__payer=payer)
     return JsonResponse(
         {
             "payments": [

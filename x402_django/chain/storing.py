@@ -1,0 +1,220 @@
+"""What the outbox writes: a nonce taken, a transaction signed, its payments aboard, committed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from django.db import IntegrityError, router, transaction
+from django.db.models import F
+
+from x402_django import clock
+from x402_django.chain import queue
+from x402_django.chain.fees import Fees
+from x402_django.chain.rpc import checksum, get_web3, rpc_errors
+from x402_django.models import ChainTransaction, ChainTransactionItem, SettlementWallet
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+
+Status = ChainTransaction.Status
+ItemStatus = ChainTransactionItem.Status
+
+
+@dataclass(frozen=True, slots=True)
+class Passenger:
+    """A payment that a transaction settles.
+
+    ``ours``: whoever asked for it waits for the outcome of this very call. The others were found
+    in the queue and ride only if they are still there when the transaction is stored.
+    """
+
+    payment_id: int
+    ours: bool = True
+    queued: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A transaction without its nonce."""
+
+    network: str
+    account: LocalAccount
+    to: str
+    data: bytes
+    gas: int
+    fees: Fees
+    passengers: tuple[Passenger, ...] = ()
+    facilitator: str = ""
+
+
+class NotAboardError(Exception):
+    """Nothing was stored: passengers ride elsewhere, wait elsewhere, or were taken back.
+
+    ``places`` are the live items of all passengers, by payment, as they were then.
+    """
+
+    def __init__(self, places: dict[int, ChainTransactionItem]) -> None:
+        super().__init__("not all payments could come aboard")
+        self.places = places
+
+
+def store(draft: Draft) -> ChainTransaction:
+    """Take a nonce, sign, insert, commit. Raises NotAboardError, RpcUnavailable."""
+    try:
+        with transaction.atomic(using=alias(), durable=True):
+            # The wallet's lock comes first: nonces are stored in their order.
+            nonce = _take_nonce(draft.network, draft.account.address)
+            row = sign(draft, nonce)
+            row.save(using=alias(), force_insert=True)
+            _board(draft, row)
+            return row
+    except SettlementWallet.DoesNotExist:
+        _create_wallet(draft.network, draft.account.address)
+        return store(draft)
+    except (IntegrityError, _LeftError):
+        found = queue.places(one.payment_id for one in draft.passengers)
+        mended = _mend(draft.passengers, found)
+        if mended is None:
+            raise NotAboardError(found) from None
+        if mended == draft.passengers:
+            raise  # not for the passengers' sake
+        return store(replace(draft, passengers=mended))
+
+
+def sign(draft: Draft, nonce: int) -> ChainTransaction:
+    """The signed transaction, not yet saved."""
+    fields: dict[str, Any] = {
+        "chainId": int(draft.network.partition(":")[2]),
+        "nonce": nonce,
+        "to": draft.to,
+        "value": 0,
+        "data": draft.data,
+        "gas": draft.gas,
+        **draft.fees.as_transaction(),
+    }
+    signed = draft.account.sign_transaction(fields)
+    return ChainTransaction(
+        network=draft.network,
+        wallet=draft.account.address,
+        nonce=nonce,
+        hash="0x" + bytes(signed.hash).hex(),
+        raw=bytes(signed.raw_transaction),
+        to=draft.to,
+        gas_limit=draft.gas,
+        max_fee_per_gas=draft.fees.max_fee,
+        max_priority_fee_per_gas=draft.fees.priority_fee,
+        payments_count=len(draft.passengers),
+        created_at=clock.now(),
+    )
+
+
+def drop(row: ChainTransaction, reason: str) -> None:
+    """It can never be mined: its payments may ride elsewhere."""
+    with transaction.atomic(using=alias()):
+        rows = ChainTransaction.objects.using(alias())
+        rows.filter(pk=row.pk, status__in=(Status.SIGNED, Status.SENT)).update(
+            status=Status.DROPPED, last_error=reason
+        )
+        items = ChainTransactionItem.objects.using(alias())
+        items.filter(chain_transaction_id=row.pk, status=ItemStatus.RIDING).update(
+            status=ItemStatus.DROPPED
+        )
+    row.status, row.last_error = Status.DROPPED, reason
+
+
+def give_back(row: ChainTransaction) -> bool:
+    """Undo a transaction that no node took, if its nonce was the last; False if it was not.
+
+    A nonce in the middle cannot be given back: the later ones wait for it. The row then stays,
+    and is sent again with the others.
+    """
+    with transaction.atomic(using=alias(), durable=True):
+        wallet = SettlementWallet.objects.using(alias()).filter(
+            network=row.network, address=row.wallet, next_nonce=row.nonce + 1
+        )
+        if not wallet.update(next_nonce=row.nonce):
+            return False
+        drop(row, row.last_error)
+    return True
+
+
+def catch_up(row: ChainTransaction) -> None:
+    """The chain is further than our count: the key is used elsewhere too. Go on from there."""
+    drop(row, "its nonce was used by another transaction")
+    count = chain_nonce(row.network, row.wallet)
+    SettlementWallet.objects.using(alias()).filter(
+        network=row.network, address=row.wallet, next_nonce__lt=count
+    ).update(next_nonce=count)
+
+
+def chain_nonce(network: str, address: str, block: str = "pending") -> int:
+    """How many transactions the chain knows of the wallet. Raises RpcUnavailable."""
+    w3 = get_web3(network)
+    with rpc_errors(network):
+        return w3.eth.get_transaction_count(checksum(address), block)  # type: ignore[arg-type]
+
+
+def alias() -> str:
+    """The database of the outbox."""
+    return router.db_for_write(ChainTransaction)
+
+
+class _LeftError(Exception):
+    """A passenger from the queue is not in it any more."""
+
+
+def _board(draft: Draft, row: ChainTransaction) -> None:
+    items = ChainTransactionItem.objects.using(alias())
+    queued = [one.payment_id for one in draft.passengers if one.queued]
+    if queued:
+        taken, _ = items.filter(payment_id__in=queued, status__in=queue.QUEUED).delete()
+        if taken != len(queued):
+            raise _LeftError
+    items.bulk_create(
+        ChainTransactionItem(
+            payment_id=one.payment_id,
+            network=draft.network,
+            facilitator=draft.facilitator,
+            status=ItemStatus.RIDING,
+            chain_transaction=row,
+            position=position,
+            created_at=row.created_at,
+        )
+        for position, one in enumerate(draft.passengers)
+    )
+
+
+def _mend(
+    passengers: Iterable[Passenger], found: dict[int, ChainTransactionItem]
+) -> tuple[Passenger, ...] | None:
+    """The same passengers as they are queued now; None if one of them cannot come."""
+    mended = []
+    for one in passengers:
+        item = found.get(one.payment_id)
+        if item is None:
+            if not one.ours:
+                return None
+            mended.append(replace(one, queued=False))
+        elif item.status == ItemStatus.WAITING or (one.ours and item.status == ItemStatus.ALONE):
+            mended.append(replace(one, queued=True))
+        else:
+            return None
+    return tuple(mended)
+
+
+def _take_nonce(network: str, address: str) -> int:
+    # The UPDATE comes first: it locks the row on every database, SQLite too.
+    wallet = SettlementWallet.objects.using(alias()).filter(network=network, address=address)
+    if not wallet.update(next_nonce=F("next_nonce") + 1):
+        # Not left to the SELECT below: by then another process may have created the row, of
+        # which this transaction would hold neither the lock nor a nonce.
+        raise SettlementWallet.DoesNotExist
+    return wallet.values_list("next_nonce", flat=True).get() - 1
+
+
+def _create_wallet(network: str, address: str) -> None:
+    SettlementWallet.objects.using(alias()).get_or_create(
+        network=network, address=address, defaults={"next_nonce": chain_nonce(network, address)}
+    )

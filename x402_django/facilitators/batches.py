@@ -1,0 +1,175 @@
+"""Settling any number of payments from the site's own wallet, each to its own result.
+
+What the outbox already holds for a payment comes first; then plain payers go through the lane,
+where they may share a transaction, and all others by themselves.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from x402_django.conf import x402
+from x402_django.exceptions import (
+    PaymentRefused,
+    RpcUnavailable,
+    SettlementUnknown,
+    X402Error,
+)
+from x402_django.facilitators.journey import Fate, Party
+from x402_django.protocol.signatures import check_eoa_signature
+from x402_django.protocol.types import Settlement, SignedPayment
+
+if TYPE_CHECKING:
+    from x402_django.facilitators.local import LocalFacilitator
+    from x402_django.models import ChainTransaction
+
+Result = Settlement | X402Error
+
+
+def settle_batch(facilitator: LocalFacilitator, batch: Mapping[int, SignedPayment]) -> list[Result]:
+    """The results in the order of ``batch`` (payments by primary key)."""
+    groups = math.ceil(len(batch) / max(facilitator.group_size, 1))
+    deadline = time.monotonic() + x402.settlement_timeout * groups
+    results: dict[int, Result] = {}
+    todo = dict(batch)
+    while todo:
+        todo = _round(facilitator, todo, results, deadline)
+    return [_only_if_nothing_is_sent(payment_id, results[payment_id]) for payment_id in batch]
+
+
+def _round(
+    facilitator: LocalFacilitator,
+    todo: dict[int, SignedPayment],
+    results: dict[int, Result],
+    deadline: float,
+) -> dict[int, SignedPayment]:
+    """Try all of ``todo`` once; those that are to be tried again."""
+    from x402_django.chain import outbox
+
+    alone: dict[int, SignedPayment] = {}
+    lanes: dict[str, dict[int, SignedPayment]] = {}
+    earlier = outbox.having_transactions(todo)
+    for payment_id, signed in todo.items():
+        if payment_id in earlier:
+            result = _caught(lambda: _earlier(facilitator, signed, payment_id, deadline))  # noqa: B023
+            if result is not None:
+                results[payment_id] = result
+                continue
+        refusal = _caught(lambda: facilitator.refuse_over_budget(signed))  # noqa: B023
+        if refusal is not None:
+            results[payment_id] = refusal
+            continue
+        if facilitator.group_size > 1 and _may_share(signed):
+            lanes.setdefault(signed.offer.network, {})[payment_id] = signed
+        else:
+            alone[payment_id] = signed
+    again: dict[int, SignedPayment] = {}
+    for network, riders in lanes.items():
+        party = Party(riders, seconds=max(deadline - time.monotonic(), 0))
+        facilitator.lane(network).settle(party)
+        for seat in party.seats:
+            if seat.result is Fate.ALONE:
+                alone[seat.payment_id] = seat.signed
+            elif isinstance(seat.result, Settlement | X402Error):
+                results[seat.payment_id] = seat.result
+            elif time.monotonic() < deadline:
+                again[seat.payment_id] = seat.signed
+            else:
+                results[seat.payment_id] = SettlementUnknown(transaction=seat.transaction)
+    for payment_id, signed in alone.items():
+        result = _caught(lambda: _by_itself(facilitator, signed, payment_id, deadline))  # noqa: B023
+        results[payment_id] = result or SettlementUnknown()
+    return again
+
+
+def _may_share(signed: SignedPayment) -> bool:
+    """Whether the payer's own key signed it, in the form that needs no contract to check it."""
+    try:
+        return check_eoa_signature(signed)
+    except PaymentRefused:
+        return False
+
+
+def _earlier(
+    facilitator: LocalFacilitator, signed: SignedPayment, payment_id: int, deadline: float
+) -> Settlement | None:
+    """What an earlier transaction of the payment has done; None if another is to be made."""
+    from x402_django.chain import outbox
+
+    row = outbox.transaction_for(payment_id)
+    if row is None or _is_over(row, signed, payment_id):
+        return None
+    row = outbox.rebroadcast(row)
+    if row.status == row.Status.DROPPED:
+        return None
+    return _outcome(facilitator, row, None, signed, payment_id, deadline)
+
+
+def _is_over(row: ChainTransaction, signed: SignedPayment, payment_id: int) -> bool:
+    """Whether the transaction is mined and has left the authorization unused."""
+    from x402_django.chain import queue
+    from x402_django.chain.broadcast import look
+    from x402_django.chain.evidence import authorization_used, transfer_in_receipt
+
+    try:
+        receipt = look(row)
+        if receipt is None or transfer_in_receipt(receipt, signed) is not None:
+            return False
+        if authorization_used(signed):
+            return False
+    except RpcUnavailable as error:
+        raise SettlementUnknown(transaction=row.hash) from error
+    queue.mark_missed(row.pk, [payment_id])
+    return True
+
+
+def _by_itself(
+    facilitator: LocalFacilitator, signed: SignedPayment, payment_id: int, deadline: float
+) -> Settlement:
+    row, receipt = facilitator.send_alone(signed, payment_id, deadline=deadline)
+    return _outcome(facilitator, row, receipt, signed, payment_id, deadline)
+
+
+def _outcome(
+    facilitator: LocalFacilitator,
+    row: ChainTransaction,
+    receipt: Mapping[str, Any] | None,
+    signed: SignedPayment,
+    payment_id: int,
+    deadline: float,
+) -> Settlement:
+    """Judge a stored transaction by its receipt, when it has one."""
+    from x402_django.chain.evidence import transfer_in_receipt
+    from x402_django.chain.outbox import await_receipt
+
+    receipt = receipt or await_receipt(row, deadline=deadline)
+    if receipt is None:
+        raise SettlementUnknown(transaction=row.hash)
+    log_index = transfer_in_receipt(receipt, signed)
+    if log_index is None:
+        raise facilitator.not_settled(row, signed, payment_id)
+    return Settlement(
+        transaction="0x" + bytes(receipt["transactionHash"]).hex(),
+        block_number=receipt["blockNumber"],
+        block_hash="0x" + bytes(receipt["blockHash"]).hex(),
+        log_index=log_index,
+    )
+
+
+def _caught(work: Callable[[], Settlement | None]) -> Result | None:
+    try:
+        return work()
+    except X402Error as error:
+        return error
+
+
+def _only_if_nothing_is_sent(payment_id: int, result: Result) -> Result:
+    """No "it failed" and no "nothing was sent" while another process may still send it."""
+    from x402_django.chain import queue
+
+    if isinstance(result, Settlement | SettlementUnknown) or queue.withdraw(payment_id):
+        return result
+    return SettlementUnknown()

@@ -1,0 +1,54 @@
+"""The SDK's scheme code as the local facilitator runs it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from x402_django.exceptions import ConfigurationError, FacilitatorUnavailable, X402Error
+from x402_django.protocol import sdk
+
+if TYPE_CHECKING:
+    from x402_django.chain.signer import OutboxSigner
+    from x402_django.protocol.types import SignedPayment
+
+logger = logging.getLogger("x402_django.facilitators")
+
+
+def build_scheme(signer: OutboxSigner, *, factories: Sequence[str]) -> Any:
+    """The facilitator's side of ``exact``; ``factories`` may deploy payers' wallets."""
+    return sdk.facilitator_scheme(
+        cast(Any, signer),  # its receipts have the SDK's shape but are not of its class
+        pending_store=ForgetfulStore(),
+        eip6492_allowed_factories=list(factories),
+        # The outbox simulates before it takes a nonce; once is enough.
+        simulate_in_settle=False,
+    )
+
+
+class ForgetfulStore:
+    """Keeps the SDK from remembering broadcasts in memory: the ledger remembers them."""
+
+    def get(self, key: str) -> str | None:
+        return None
+
+    def set(self, key: str, tx_hash: str) -> None:
+        """Nothing is kept."""
+
+    def delete(self, key: str) -> None:
+        """Nothing was kept."""
+
+
+def sdk_models(signed: SignedPayment) -> tuple[Any, Any]:
+    """The payload and the requirements, of the SDK's classes."""
+    return sdk.to_sdk_payload(signed), sdk.to_sdk_requirements(signed.offer)
+
+
+def unavailable(trouble: Exception) -> X402Error:
+    """Wrong settings stay what they are; everything else means: nothing was sent, try later."""
+    if isinstance(trouble, ConfigurationError):
+        return trouble
+    if not isinstance(trouble, X402Error):
+        logger.error("The local facilitator failed before sending anything.", exc_info=trouble)
+    return FacilitatorUnavailable()

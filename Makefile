@@ -13,7 +13,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo serve test lint contracts bench chaos clean
+.PHONY: help install demo serve seed test lint contracts bench chaos clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -51,6 +51,10 @@ demo: $(VENV)/.stamp-demo ## chain, shop, worker and an agent that buys (ONCE=1:
 
 serve: $(VENV)/.stamp-demo ## shop and worker alone; chain and rest from the environment
 	@exec $(BIN)/python -m demo_project.run --serve
+
+seed: $(VENV)/.stamp-demo ## made-up payments into DATABASE_URL (ROWS=5000000; ADD=1: beside others)
+	@exec $(BIN)/python -m demo_project.seed $(if $(ROWS),--rows $(ROWS)) \
+		$(if $(filter-out 0,$(ADD)),--add)
 
 # --- Development --------------------------------------------------------------------------------
 

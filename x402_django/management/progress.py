@@ -44,7 +44,7 @@ class Progress:
         """``write``, made to clear the line before it writes."""
 
         def cleared(value: T) -> None:
-            self._clear()
+            self.clear()
             write(value)
 
         return cleared
@@ -58,13 +58,14 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._clear()
+        self.clear()
 
     def _draw(self, line: str) -> None:
         self._write("\r" + line.ljust(self._length))
         self._length = len(line)
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Take the line away, as at the end of the block."""
         if self._length:
             self._write("\r" + " " * self._length + "\r")
             self._length = 0

@@ -271,6 +271,19 @@ class TestPaymentPage:
         )
         assert f'<a href="{page("pricerule_change", rule.pk)}">Articles</a>' in html
 
+    def test_the_deployment_of_the_payers_wallet_is_shown_with_its_payment(
+        self, desk: Client
+    ) -> None:
+        payment = make_payment(1)
+        sent = make_chain_transaction()
+        ChainTransaction.objects.filter(pk=sent.pk).update(prepares=payment)
+        html = desk.get(page("payment_change", payment.pk)).content.decode()
+        assert (
+            f'<a href="{page("chaintransaction_change", sent.pk)}">{sent.hash}</a> (mined)' in html
+        )
+        html = desk.get(page("chaintransaction_change", sent.pk)).content.decode()
+        assert f'<a href="{page("payment_change", payment.pk)}">' in html
+
     def test_links_to_the_explorer_give_nothing_away(self, desk: Client) -> None:
         payment = make_payment(1)
         html = desk.get(page("payment_change", payment.pk)).content.decode()

@@ -18,7 +18,15 @@ ROOT = Path(__file__).resolve().parents[2]
 CONTRACTS = ROOT / "contracts"
 SOURCES = CONTRACTS / "src"
 ARTIFACTS = ROOT / "x402_django" / "chain" / "devchain" / "artifacts"
-NAMES = ["LyingDollar", "Multicall3", "SmartWallet", "SmartWalletFactory", "TestDollar"]
+NAMES = [
+    "Delegate",
+    "LyingDollar",
+    "LyingFactory",
+    "Multicall3",
+    "SmartWallet",
+    "SmartWalletFactory",
+    "TestDollar",
+]
 
 
 def test_every_artifact_is_listed_here() -> None:

@@ -194,6 +194,44 @@ def test_running_out_of_gas_is_the_contracts_fault(chain: DevChain) -> None:
         get_web3(NETWORK).eth.call(call)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "execution reverted: FiatTokenV2: invalid signature",
+        "EVM error InvalidFEOpcode",
+        "EVM error: OpcodeNotFound",
+        "EVM error OutOfGas(Basic)",
+        "EVM error StackUnderflow",
+        "EVM error StateChangeDuringStaticCall",
+        "invalid opcode: INVALID",
+        "Invalid opcode: 0xfe",
+        "invalid jump destination",
+        "stack underflow (0 <=> 2)",
+        "stack limit reached 1024 (1023)",
+        "write protection",
+        "return data out of bounds",
+        "max code size exceeded",
+        "VM execution error.",
+        "BadInstruction",
+    ],
+)
+def test_what_a_contract_does_is_not_blamed_on_the_node(nodes, words) -> None:
+    """A payer's wallet is a contract of the payer's choosing."""
+    nodes({"eth_call": {"code": -32603, "message": words}})
+    with pytest.raises(ContractLogicError), rpc_errors(NETWORK):
+        get_web3(NETWORK).eth.call({"to": support.TOKEN_ADDRESS, "data": "0x"})
+
+
+@pytest.mark.parametrize(
+    "words", ["gas required exceeds allowance (21000)", "header not found", "database error"]
+)
+def test_what_the_node_lacks_is_not_blamed_on_a_contract(nodes, words) -> None:
+    """The first is also said where our own wallet cannot pay for the gas."""
+    nodes({"eth_call": {"code": -32000, "message": words}})
+    with pytest.raises(RpcUnavailable), rpc_errors(NETWORK):
+        get_web3(NETWORK).eth.call({"to": support.TOKEN_ADDRESS, "data": "0x"})
+
+
 def test_one_web3_per_process_until_the_settings_change(chain, settings) -> None:
     first = get_web3(NETWORK)
     assert get_web3(NETWORK) is first

@@ -574,6 +574,70 @@ def test_an_allowed_factory_deploys_the_payers_wallet(chain, settings) -> None:
     assert chain.dollars(PAY_TO) == PRICE
 
 
+def test_a_node_that_does_not_know_the_new_wallet_yet_is_waited_for(
+    chain, settings, monkeypatch
+) -> None:
+    """After the deployment another endpoint answers, one block behind."""
+    from x402_django.chain.devchain.deployment import FACTORY_ADDRESS
+
+    settings.X402 = support.x402_settings({"ALLOWED_FACTORIES": [FACTORY_ADDRESS]})
+    signed = undeployed_payment(chain, Account.create())
+    payment = store(signed)
+    original, late = support.FaultyProvider.make_request, [3]
+
+    def behind(self, method, params):
+        if method == "eth_getCode" and ChainTransaction.objects.exists() and late[0]:
+            late[0] -= 1
+            return {"jsonrpc": "2.0", "id": 0, "result": "0x"}
+        if method == "eth_estimateGas" and params[0]["to"] == signed.offer.asset and late[0]:
+            error = {"code": 3, "message": "execution reverted: FiatTokenV2: invalid signature"}
+            return {"jsonrpc": "2.0", "id": 0, "error": error}
+        return original(self, method, params)
+
+    monkeypatch.setattr(support.FaultyProvider, "make_request", behind)
+    settle(signed, payment)
+    assert (late, chain.dollars(PAY_TO)) == ([0], PRICE)
+    assert ChainTransaction.objects.filter(status="mined").count() == 2
+
+
+def test_a_used_nonce_is_no_failure_though_the_next_node_is_behind(chain, monkeypatch) -> None:
+    """The one that is asked whether the authorization was used does not know it yet."""
+    from x402_django.chain import evidence
+
+    signed = sign(new_payer(chain, 1))
+    submit_authorization(direct(), facilitator_body(signed))
+    monkeypatch.setattr(evidence, "authorization_used", lambda signed: False)
+    with pytest.raises(SettlementUnknown):
+        settle(signed)
+
+
+def test_contract_wallets_do_not_wait_for_each_others_blocks(chain, settings) -> None:
+    settings.X402 = {**support.x402_settings(), "SETTLEMENT_TIMEOUT": 20}
+    batch = []
+    for _ in range(3):
+        wallet = deploy_smart_wallet(direct(), (owner := Account.create()).address)
+        chain.mint(wallet, PRICE)
+        batch.append(sign(owner, payer=wallet))
+    pairs = [(one, store(one)) for one in batch]
+    chain.set_automine(False)
+    before = chain.height
+    miner = threading.Thread(target=_mine_once_all_wait, args=(chain, 3))
+    miner.start()
+    results = get_facilitator("default").settle_many(pairs)
+    miner.join()
+    assert {one.block_number for one in results} == {before + 1}
+    assert chain.dollars(PAY_TO) == 3 * PRICE
+
+
+def _mine_once_all_wait(chain, count) -> None:
+    deadline = time.monotonic() + 15
+    while ChainTransaction.objects.filter(status="sent").count() < count:
+        assert time.monotonic() < deadline, "they wait for each other"
+        time.sleep(0.02)
+    chain.mine()
+    connection.close()
+
+
 # ------------------------------------------------------------------------ over HTTP
 
 

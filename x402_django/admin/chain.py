@@ -51,6 +51,7 @@ class ChainTransactionAdmin(LedgerAdmin):
         "nonce",
         "to_link",
         "payment_links",
+        "prepares_link",
         "replaced_shown",
         "created_at",
         "sent_at",
@@ -102,6 +103,10 @@ class ChainTransactionAdmin(LedgerAdmin):
             for item in items
         )
         return format_html_join("", "<div>{}. {} – {}</div>", lines) or display.EMPTY
+
+    @admin.display(description=_("deploys the payer's wallet for"))
+    def prepares_link(self, row: ChainTransaction) -> SafeString | str:
+        return display.payment_link(row.prepares_id)
 
     @admin.display(description=_("replaced for a higher fee"))
     def replaced_shown(self, row: ChainTransaction) -> SafeString | str:

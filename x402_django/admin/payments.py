@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
-from django.db.models import Count, Sum
+from django.db.models import Count, Q, Sum
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
@@ -18,7 +18,7 @@ from x402_django.admin.filters import AttentionFilter, FacilitatorFilter, Networ
 from x402_django.admin.read_only import LedgerAdmin, NoWrites
 from x402_django.admin.search import search_events, search_payments
 from x402_django.constants import FLOW_DEFERRED
-from x402_django.models import Payment, PaymentEvent, Receipt
+from x402_django.models import ChainTransaction, Payment, PaymentEvent, Receipt
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -197,7 +197,8 @@ class PaymentAdmin(MoneyColumns, LedgerAdmin):
 
     @admin.display(description=_("chain transactions"))
     def outbox_shown(self, payment: Payment) -> SafeString | str:
-        rows = payment.chain_transactions.only("pk", "hash", "status")
+        own = ChainTransaction.objects.filter(Q(items__payment=payment) | Q(prepares=payment))
+        rows = own.only("pk", "hash", "status").distinct()
         links = [(display.object_link(row), row.get_status_display()) for row in rows]
         return format_html_join("", "<div>{} ({})</div>", links) or display.EMPTY
 

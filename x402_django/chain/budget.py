@@ -1,14 +1,14 @@
 """How much gas settling may use per hour: of the whole facilitator, and for one payer.
 
 Counted in gas, not in money: what a transaction may use (its limit) until it is mined, what it
-used after that, shared equally by the payments in it. Limits of prudence, not of accounting:
-requests at the same moment do not see each other.
+used after that, shared equally by the payments in it. Deploying a payer's wallet counts as well.
+Limits of prudence, not of accounting: requests at the same moment do not see each other.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from django.db.models import F, QuerySet, Sum
 from django.db.models.functions import Coalesce
@@ -30,19 +30,33 @@ def refuse_over(
     gas_per_payer: int | None,
 ) -> None:
     """Raise FacilitatorUnavailable if the last hour has used the budget up. None is no limit."""
-    items = (
-        ChainTransactionItem.objects.using(alias())
-        .filter(network=network, facilitator=facilitator, created_at__gt=clock.now() - _WINDOW)
-        .filter(chain_transaction__isnull=False)
-        .exclude(chain_transaction__status=ChainTransaction.Status.DROPPED)
-    )
-    if gas_per_hour is not None and _gas(items) >= gas_per_hour:
+    if gas_per_hour is not None and gas_used(network, facilitator) >= gas_per_hour:
         raise FacilitatorUnavailable("The gas that may be used per hour is used up.")
-    if gas_per_payer is not None and _gas(items.filter(payment__payer=payer)) >= gas_per_payer:
+    if gas_per_payer is not None and gas_used(network, facilitator, payer) >= gas_per_payer:
         raise FacilitatorUnavailable("The gas that may be used per hour for you is used up.")
 
 
-def _gas(items: QuerySet[ChainTransactionItem]) -> int:
+def gas_used(network: str, facilitator: str, payer: str | None = None) -> int:
+    """Gas of the last hour, of all payers or of one."""
+    since = clock.now() - _WINDOW
+    settled = (
+        ChainTransactionItem.objects.using(alias())
+        .filter(network=network, facilitator=facilitator, created_at__gt=since)
+        .filter(chain_transaction__isnull=False)
+        .exclude(chain_transaction__status=ChainTransaction.Status.DROPPED)
+    )
+    prepared = (
+        ChainTransaction.objects.using(alias())
+        .filter(network=network, prepares__facilitator=facilitator, created_at__gt=since)
+        .exclude(status=ChainTransaction.Status.DROPPED)
+    )
+    if payer is not None:
+        settled = settled.filter(payment__payer=payer)
+        prepared = prepared.filter(prepares__payer=payer)
     row = "chain_transaction__"
     share = Coalesce(F(f"{row}gas_used"), F(f"{row}gas_limit")) / F(f"{row}payments_count")
-    return int(items.aggregate(gas=Sum(share))["gas"] or 0)
+    return _sum(settled, share) + _sum(prepared, Coalesce(F("gas_used"), F("gas_limit")))
+
+
+def _sum(rows: QuerySet[Any], gas: Any) -> int:
+    return int(rows.aggregate(gas=Sum(gas))["gas"] or 0)

@@ -38,7 +38,7 @@ from x402_django.chain.storing import (
 from x402_django.chain.upkeep import Keeper, keep
 from x402_django.conf import x402
 from x402_django.exceptions import RpcUnavailable, SettlementFailed
-from x402_django.models import ChainTransaction, ChainTransactionItem
+from x402_django.models import ChainTransaction, ChainTransactionItem, Payment
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -60,6 +60,7 @@ def send(
     to: str,
     data: bytes,
     payment_id: int | None = None,
+    prepares: int | None = None,
     facilitator: str = "",
     gas_limit: int | None = None,
     max_gas: int = MAX_GAS,
@@ -77,6 +78,7 @@ def send(
         to: the contract that is called.
         data: the call.
         payment_id: the Payment this settles, if it settles one.
+        prepares: the Payment whose settlement this prepares, if it does.
         facilitator: alias of who settles it.
         gas_limit: by default what a simulation needs and a quarter more.
         max_gas: a simulation that needs more is refused.
@@ -87,7 +89,7 @@ def send(
         SettlementFailed: it would need more than ``max_gas``. Nothing was sent.
         RpcUnavailable: no node was there, or all refused it. Nothing was sent.
     """
-    draft = _prepare(network, account, to, data, gas_limit, max_gas)
+    draft = replace(_draft(network, account, to, data, gas_limit, max_gas), prepares=prepares)
     if payment_id is not None:
         draft = replace(draft, passengers=(Passenger(payment_id),), facilitator=facilitator)
     for _ in range(_ATTEMPTS):
@@ -129,6 +131,18 @@ def transaction_for(payment_id: int) -> ChainTransaction | None:
     """The newest transaction that was made for a payment and not dropped."""
     rows = ChainTransaction.objects.using(alias()).filter(items__payment_id=payment_id)
     return rows.exclude(status=Status.DROPPED).order_by("-pk").first()
+
+
+def preparation_under_way(payment_id: int, to: str) -> ChainTransaction | None:
+    """What is being sent to ``to`` already to prepare this payment, or another of its payer."""
+    payment = Payment.objects.using(alias()).only("network", "payer").get(pk=payment_id)
+    rows = ChainTransaction.objects.using(alias()).filter(
+        network=payment.network,
+        to=checksum(to),
+        status__in=(Status.SIGNED, Status.SENT),
+        prepares__payer=payment.payer,
+    )
+    return rows.order_by("pk").first()
 
 
 def having_transactions(payment_ids: Iterable[int]) -> frozenset[int]:
@@ -225,7 +239,7 @@ def resume(*, older_than: timedelta, keepers: Iterable[Keeper] = ()) -> int:
     return still_open
 
 
-def _prepare(
+def _draft(
     network: str,
     account: LocalAccount,
     to: str,

@@ -48,9 +48,14 @@ _RATE_LIMITED: Final = frozenset({429, -32005, -32007})
 #: What they say with the same codes when a range of blocks holds more logs than they return.
 _TOO_MANY_LOGS: Final = re.compile(r"results|block range|logs", re.I)
 
-#: What nodes say, outside the code reserved for reverts, when a contract's execution fails.
+#: What nodes say, outside the code reserved for reverts, when a contract's execution fails. Geth
+#: has sentences, revm (Reth, Anvil) names, some Ethereum clients one sentence for all of it.
 _EXECUTION_FAILED: Final = re.compile(
-    r"revert|out ?of ?gas|invalid opcode|invalid jump|stack (under|over)flow|write protection", re.I
+    r"revert|out ?of ?gas|invalid ?(fe)?opcode|opcode ?not ?found|bad ?instruction|invalid ?jump|"
+    r"stack ?(under|over)flow|stack limit|write protection|StateChangeDuringStaticCall|"
+    r"CallNotAllowedInsideStatic|return data out of bounds|OutOfOffset|max call depth|CallTooDeep|"
+    r"max (init)?code ?size|Create(InitCode|Contract)SizeLimit|VM execution error",
+    re.I,
 )
 
 _lock = threading.RLock()

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 _EIP1271_MAGIC: Final = bytes.fromhex("1626ba7e")
 _IS_VALID_SIGNATURE: Final = keccak(text="isValidSignature(bytes32,bytes)")[:4]
 _BALANCE_OF: Final = keccak(text="balanceOf(address)")[:4]
+#: How often a wallet that was just deployed is looked for: not all nodes are equally far.
+_PATIENCE: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,17 +173,28 @@ class OutboxSigner:
         data = self._encode(_function(abi, function_name), args)
         if data_suffix:
             data += bytes.fromhex(data_suffix.removeprefix("0x"))
-        self.settlement = self._send(address, data, self.payment_id)
+        if self.transactions:
+            self._await_code(str(args[0]))
+        self.settlement = self._send(address, data, payment_id=self.payment_id)
         return self.settlement.hash
 
     def send_transaction(self, to: str, data: bytes) -> str:
-        """Send a call that prepares a settlement (deploys the payer's wallet); its hash."""
-        return self._send(to, data, None).hash
+        """Send a call that prepares a settlement (deploys the payer's wallet); its hash.
+
+        One that is on its way already is waited for instead.
+        """
+        payment_id = self.payment_id
+        row = None if payment_id is None else outbox.preparation_under_way(payment_id, to)
+        if row is None:
+            return self._send(to, data, prepares=payment_id).hash
+        self.transactions.append(outbox.rebroadcast(row))
+        return row.hash
 
     def wait_for_transaction_receipt(self, tx_hash: str) -> MinedTransaction:
         """Poll until one of ours is mined, at most ``X402["SETTLEMENT_TIMEOUT"]`` seconds in all.
 
-        Raises SettlementUnknown when that time is over.
+        Raises SettlementUnknown when that time is over. For a preparation it is trouble, too: no
+        word on the payment, which may be settled later.
         """
         row = self._row(tx_hash)
         if self.deadline is None:
@@ -191,7 +204,10 @@ class OutboxSigner:
         while tx_hash not in self._mined:
             remaining = self.deadline - time.monotonic()
             if remaining <= 0 or (row is self.settlement and not self.patient):
-                raise SettlementUnknown(transaction=tx_hash)
+                doubt = SettlementUnknown(transaction=tx_hash)
+                if self.settlement is None:
+                    self.trouble = self.trouble or doubt
+                raise doubt
             time.sleep(min(interval, remaining))
             self._look(row)
         return self._mined[tx_hash]
@@ -226,17 +242,25 @@ class OutboxSigner:
         self.transactions.append(row)
         return row
 
-    def _send(self, to: str, data: bytes, payment_id: int | None) -> ChainTransaction:
+    def _await_code(self, address: str) -> None:
+        """Give a node that is behind time to know the wallet that was just deployed."""
+        for attempt in range(_PATIENCE):
+            if attempt:
+                time.sleep(x402.network(self.network).poll_interval)
+            if self.get_code(address):
+                return
+
+    def _send(self, to: str, data: bytes, **purpose: int | None) -> ChainTransaction:
         with self._watched():
             row = outbox.send(
                 network=self.network,
                 account=self.account,
                 to=to,
                 data=data,
-                payment_id=payment_id,
                 facilitator=self.facilitator,
                 max_gas=self.max_gas,
                 note=False,
+                **purpose,
             )
         self.transactions.append(row)
         return row

@@ -47,6 +47,7 @@ class Draft:
     fees: Fees
     passengers: tuple[Passenger, ...] = ()
     facilitator: str = ""
+    prepares: int | None = None
 
 
 class NotAboardError(Exception):
@@ -106,6 +107,7 @@ def sign(draft: Draft, nonce: int) -> ChainTransaction:
         max_fee_per_gas=draft.fees.max_fee,
         max_priority_fee_per_gas=draft.fees.priority_fee,
         payments_count=len(draft.passengers),
+        prepares_id=draft.prepares,
         created_at=clock.now(),
     )
 

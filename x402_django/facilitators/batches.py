@@ -79,9 +79,7 @@ def _round(
                 again[seat.payment_id] = seat.signed
             else:
                 results[seat.payment_id] = SettlementUnknown(transaction=seat.transaction)
-    for payment_id, signed in alone.items():
-        result = _caught(lambda: _by_itself(facilitator, signed, payment_id, deadline))  # noqa: B023
-        results[payment_id] = result or SettlementUnknown()
+    _each_by_itself(facilitator, alone, results, deadline)
     return again
 
 
@@ -126,11 +124,23 @@ def _is_over(row: ChainTransaction, signed: SignedPayment, payment_id: int) -> b
     return True
 
 
-def _by_itself(
-    facilitator: LocalFacilitator, signed: SignedPayment, payment_id: int, deadline: float
-) -> Settlement:
-    row, receipt = facilitator.send_alone(signed, payment_id, deadline=deadline)
-    return _outcome(facilitator, row, receipt, signed, payment_id, deadline)
+def _each_by_itself(
+    facilitator: LocalFacilitator,
+    alone: dict[int, SignedPayment],
+    results: dict[int, Result],
+    deadline: float,
+) -> None:
+    """Send all of ``alone``, then wait for them: nobody waits for the block of another."""
+    sent = {}
+    for payment_id, signed in alone.items():
+        try:
+            sent[payment_id] = facilitator.send_alone(signed, payment_id, deadline=deadline)
+        except X402Error as error:
+            results[payment_id] = error
+    for payment_id, (row, receipt) in sent.items():
+        signed = alone[payment_id]
+        result = _caught(lambda: _outcome(facilitator, row, receipt, signed, payment_id, deadline))  # noqa: B023
+        results[payment_id] = result or SettlementUnknown()
 
 
 def _outcome(

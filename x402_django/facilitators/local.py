@@ -23,6 +23,7 @@ from x402_django.facilitators.batches import settle_batch
 from x402_django.facilitators.lane import Lane
 from x402_django.facilitators.scheme import build_scheme, sdk_models, unavailable
 from x402_django.protocol.assets import is_address
+from x402_django.protocol.signatures import is_erc6492
 from x402_django.protocol.types import Settlement
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class LocalFacilitator(BaseFacilitator):
         if signed.offer.scheme != SCHEME_EXACT:
             raise PaymentRefused(code=Code.UNSUPPORTED_SCHEME)
         signer = self._signer(signed)
-        scheme = self._scheme(signer)
+        scheme = self._scheme(signer, signed)
         payload, requirements = sdk_models(signed)
         try:
             answer = scheme.verify(payload, requirements)
@@ -185,15 +186,15 @@ class LocalFacilitator(BaseFacilitator):
     def send_alone(
         self, signed: SignedPayment, payment_id: int, *, deadline: float | None = None
     ) -> tuple[ChainTransaction, Mapping[str, Any] | None]:
-        """Send one payment by itself; its transaction, and the receipt if there is one.
+        """Send one payment by itself; its transaction, and the receipt if there is one by then.
 
-        Without ``deadline`` (of ``time.monotonic``) the receipt is looked for once.
+        A wallet that must be deployed first is waited for until ``deadline`` (``time.monotonic``).
         """
         from x402_django.chain import outbox, queue
 
         signer = self._signer(signed, payment_id)
         signer.account = self._least_busy(signed.offer.network)
-        signer.patient, signer.deadline = deadline is not None, deadline
+        signer.patient, signer.deadline = False, deadline
         reason = self._run_scheme(signer, signed)
         row = signer.settlement
         if row is None and payment_id in queue.riding([payment_id]):
@@ -266,14 +267,19 @@ class LocalFacilitator(BaseFacilitator):
             max_gas=int(self.options.get("MAX_GAS", DEFAULT_MAX_GAS)),
         )
 
-    def _scheme(self, signer: OutboxSigner) -> Any:
-        return build_scheme(signer, factories=list(self.options.get("ALLOWED_FACTORIES", ())))
+    def _scheme(self, signer: OutboxSigner, signed: SignedPayment) -> Any:
+        return build_scheme(
+            signer,
+            factories=list(self.options.get("ALLOWED_FACTORIES", ())),
+            # No wallet is deployed for a payment that has gone bad since it was verified.
+            simulate=is_erc6492(signed.signature),
+        )
 
     def _run_scheme(self, signer: OutboxSigner, signed: SignedPayment) -> str | None:
         """The SDK's reason if it says the settlement failed; what it says is only a reason."""
         payload, requirements = sdk_models(signed)
         try:
-            answer = self._scheme(signer).settle(payload, requirements)
+            answer = self._scheme(signer, signed).settle(payload, requirements)
         except (RuntimeError, X402Error) as error:
             signer.trouble = signer.trouble or error
             return None
@@ -291,11 +297,11 @@ class LocalFacilitator(BaseFacilitator):
             )
             return unavailable(signer.trouble)
         # Refused, though it had been verified: perhaps somebody else has submitted the payer's
-        # authorization meanwhile. Then the payer has paid.
+        # authorization meanwhile. Then the payer has paid, also where the node that is asked
+        # next is behind the one that refused.
+        code = reason_code(reason, default=Code.INVALID_TRANSACTION_STATE)
         try:
-            used = authorization_used(signed)
+            used = code == Code.NONCE_USED or authorization_used(signed)
         except RpcUnavailable:
             used = True
-        if used:
-            return SettlementUnknown()
-        return SettlementFailed(code=reason_code(reason, default=Code.INVALID_TRANSACTION_STATE))
+        return SettlementUnknown() if used else SettlementFailed(code=code)

@@ -16,14 +16,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger("x402_django.facilitators")
 
 
-def build_scheme(signer: OutboxSigner, *, factories: Sequence[str]) -> Any:
-    """The facilitator's side of ``exact``; ``factories`` may deploy payers' wallets."""
+def build_scheme(signer: OutboxSigner, *, factories: Sequence[str], simulate: bool) -> Any:
+    """The facilitator's side of ``exact``; ``factories`` may deploy payers' wallets.
+
+    ``simulate`` the whole settlement once more before anything of it is sent. The outbox simulates
+    each transaction before it takes a nonce, which is enough where there is only one.
+    """
     return sdk.facilitator_scheme(
         cast(Any, signer),  # its receipts have the SDK's shape but are not of its class
         pending_store=ForgetfulStore(),
         eip6492_allowed_factories=list(factories),
-        # The outbox simulates before it takes a nonce; once is enough.
-        simulate_in_settle=False,
+        simulate_in_settle=simulate,
     )
 
 

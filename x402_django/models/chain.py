@@ -59,6 +59,16 @@ class ChainTransaction(models.Model):
         verbose_name=_("payments"),
         related_name="chain_transactions",
     )
+    #: The payment whose settlement it prepares: it deploys the payer's wallet and moves no money.
+    prepares = models.ForeignKey(
+        Payment,
+        verbose_name=_("prepares"),
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        db_index=False,
+        related_name="preparations",
+    )
     #: How many payments it settles: each bears an equal part of the gas.
     payments_count = models.PositiveIntegerField(_("number of payments"), default=0)
     #: How often it was signed anew for a higher fee; the earlier forms are kept.
@@ -94,6 +104,11 @@ class ChainTransaction(models.Model):
                 name="x402_chain_tx_open_idx",
             ),
             models.Index(fields=["created_at"], name="x402_chain_tx_created_idx"),
+            models.Index(
+                fields=["prepares", "id"],
+                condition=Q(prepares__isnull=False),
+                name="x402_chain_tx_prepares_idx",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -273,6 +273,8 @@ class TestNumbers:
         ("key", "number"),
         [
             ("RPC_TIMEOUT", 0),
+            ("RPC_CHECK_INTERVAL", -1),
+            ("RPC_MAX_LAG", 0),
             ("CONFIRMATIONS", 0),
             ("CONFIRMATIONS", "latest"),
             ("CONFIRMATIONS", [(0, 3), (10, 1)]),

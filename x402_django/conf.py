@@ -44,6 +44,8 @@ NETWORK_DEFAULTS: Final[dict[str, Any]] = {
     "RPC_URLS": (),
     "PROVIDER": None,
     "RPC_TIMEOUT": 10.0,
+    "RPC_CHECK_INTERVAL": 15.0,
+    "RPC_MAX_LAG": 30.0,
     "CONFIRMATIONS": 1,
     "ASSETS": (),
     "EXPLORER_URL": "",
@@ -78,6 +80,10 @@ class NetworkSettings:
     rpc_urls: tuple[str, ...]
     provider: str | None
     rpc_timeout: float
+    #: Seconds between looks after several endpoints; 0 is never.
+    rpc_check_interval: float
+    #: Seconds by which an endpoint's newest block may be older than another's.
+    rpc_max_lag: float
     confirmations: tuple[ConfirmationTier, ...]
     assets: tuple[AssetSettings, ...]
     explorer_url: str
@@ -241,6 +247,8 @@ def _parse_network(name: str, raw: Mapping[str, Any]) -> NetworkSettings:
             rpc_urls=tuple(merged["RPC_URLS"]),
             provider=merged["PROVIDER"],
             rpc_timeout=float(merged["RPC_TIMEOUT"]),
+            rpc_check_interval=float(merged["RPC_CHECK_INTERVAL"]),
+            rpc_max_lag=float(merged["RPC_MAX_LAG"]),
             confirmations=parse_confirmations(merged["CONFIRMATIONS"]),
             assets=tuple(
                 AssetSettings(

@@ -1,3 +1,3 @@
-from tests.chain.fixtures import chain
+from tests.chain.fixtures import chain, nodes
 
-__all__ = ["chain"]
+__all__ = ["chain", "nodes"]

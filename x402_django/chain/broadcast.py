@@ -15,6 +15,7 @@ from web3 import Web3
 from web3.exceptions import Web3RPCError
 
 from x402_django import clock
+from x402_django.chain.endpoints import KNOWN
 from x402_django.chain.evidence import read_receipt
 from x402_django.chain.rpc import error_of, get_web3, rpc_errors
 from x402_django.conf import x402
@@ -26,7 +27,6 @@ logger = logging.getLogger("x402_django.chain")
 Status = ChainTransaction.Status
 ItemStatus = ChainTransactionItem.Status
 
-_KNOWN: Final = re.compile(r"already known|known transaction|already imported|already exists", re.I)
 _NONCE_TAKEN: Final = re.compile(r"nonce too low|nonce is too low|replacement transaction", re.I)
 #: Refusals after which the node surely does not keep the transaction.
 _REFUSED: Final = re.compile(
@@ -63,7 +63,7 @@ def broadcast(row: ChainTransaction, *, note: bool = True) -> Verdict:
     except RpcUnavailable as trouble:
         _note(row, str(trouble))
         return Verdict.UNKNOWN
-    if error is None or _KNOWN.search(error):
+    if error is None or KNOWN.search(error):
         if note:
             _note(row, "", status=Status.SENT)
         return Verdict.SENT

@@ -1,8 +1,7 @@
-"""Reading networks: one web3 per process and network, with failover between RPC endpoints.
+"""Reading networks: one web3 per process and network; several endpoints are ``endpoints``.
 
 All trouble with a node surfaces as ``RpcUnavailable``; a contract that reverts stays
-``web3.exceptions.ContractLogicError``. Addresses of endpoints carry API keys, so messages name
-the host alone.
+``web3.exceptions.ContractLogicError``.
 """
 
 from __future__ import annotations
@@ -13,10 +12,8 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final, cast
-from urllib.parse import urlsplit
+from typing import Final, cast
 
-import requests
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 from eth_typing import ChecksumAddress
@@ -31,22 +28,14 @@ from web3.exceptions import (
     Web3ValidationError,
 )
 from web3.middleware import AttributeDictMiddleware
-from web3.providers.base import BaseProvider, JSONBaseProvider
-from web3.types import RPCEndpoint, RPCResponse
+from web3.providers.base import BaseProvider
 
+from x402_django.chain.endpoints import FailoverProvider
 from x402_django.conf import NetworkSettings, x402
 from x402_django.exceptions import ConfigurationError, RpcUnavailable
 from x402_django.protocol.assets import to_checksum_address
 
 logger = logging.getLogger("x402_django.chain")
-
-SEND_RAW: Final = "eth_sendRawTransaction"
-
-#: JSON-RPC error codes by which providers say "too many requests".
-_RATE_LIMITED: Final = frozenset({429, -32005, -32007})
-
-#: What they say with the same codes when a range of blocks holds more logs than they return.
-_TOO_MANY_LOGS: Final = re.compile(r"results|block range|logs", re.I)
 
 #: What nodes say, outside the code reserved for reverts, when a contract's execution fails. Geth
 #: has sentences, revm (Reth, Anvil) names, some Ethereum clients one sentence for all of it.
@@ -119,133 +108,9 @@ def error_of(error: Web3RPCError) -> tuple[int | None, str]:
     return None, ""
 
 
-class EndpointDown(Exception):
-    """One endpoint gave no usable answer. ``received`` is False if it surely got no request."""
-
-    def __init__(self, reason: str, *, received: bool) -> None:
-        super().__init__(reason)
-        self.received = received
-
-
-class FailoverProvider(JSONBaseProvider):
-    """JSON-RPC over HTTP to the first of several endpoints that answers.
-
-    The last good endpoint is asked first. An endpoint is passed over on transport failures,
-    HTTP errors (429 and 5xx among them), redirects, answers that are no JSON-RPC, and JSON-RPC
-    errors that mean "too many requests". Nothing is retried on the same endpoint.
-
-    Sending a signed transaction to a second endpoint is safe, it being the same transaction.
-    But where an earlier endpoint may have taken it, a later one's error does not mean that it
-    was not sent; then RpcUnavailable is raised instead of passing the error on.
-    """
-
-    # EIP-3668 lets a contract name URLs for the caller to fetch, and a payer's wallet is a
-    # contract of the payer's choosing.
-    global_ccip_read_enabled = False
-
-    def __init__(self, settings: NetworkSettings) -> None:
-        super().__init__()
-        self._network = settings.network
-        self._chain_id = settings.chain_id
-        self._timeout = settings.rpc_timeout
-        self._urls = settings.rpc_urls
-        self._preferred = 0
-        self._confirmed: set[str] = set()
-        self._session = requests.Session()
-        self._session.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=32))
-        self._session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=32))
-
-    def __repr__(self) -> str:
-        return f"<FailoverProvider {self._network} {', '.join(map(host_of, self._urls))}>"
-
-    __str__ = __repr__
-
-    def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
-        """Ask the endpoints in turn. Raises RpcUnavailable, ConfigurationError."""
-        body = self.encode_rpc_request(method, params)
-        return cast(RPCResponse, self._first_answer(body, sends=method == SEND_RAW))
-
-    def make_batch_request(
-        self, requests: list[tuple[RPCEndpoint, Any]]
-    ) -> list[RPCResponse] | RPCResponse:
-        """Several questions in one HTTP request. For reading only. Raises as ``make_request``.
-
-        An endpoint that knows no batches answers with one error instead of a list.
-        """
-        body = self.encode_batch_rpc_request(requests)
-        return cast("list[RPCResponse] | RPCResponse", self._first_answer(body, sends=False))
-
-    def _first_answer(self, body: bytes, *, sends: bool) -> Any:
-        maybe_sent = False
-        failures: list[str] = []
-        first = self._preferred
-        for step in range(len(self._urls)):
-            index = (first + step) % len(self._urls)
-            try:
-                response = self._ask(self._urls[index], body)
-            except EndpointDown as down:
-                maybe_sent = maybe_sent or down.received
-                failures.append(str(down))
-                continue
-            if sends and maybe_sent and "error" in response:
-                break
-            self._preferred = index
-            return response
-        raise RpcUnavailable(f"No RPC endpoint of {self._network} answered: {'; '.join(failures)}.")
-
-    def _ask(self, url: str, body: bytes) -> Any:
-        """Raises EndpointDown, or ConfigurationError if ``url`` serves another chain."""
-        if url not in self._confirmed:
-            question = self.encode_rpc_request(RPCEndpoint("eth_chainId"), [])
-            answer = self._post(url, question, carries_request=False).get("result")
-            check_chain_id(_as_int(answer, url), self._chain_id, host_of(url))
-            self._confirmed.add(url)
-        return self._post(url, body, carries_request=True)
-
-    def _post(self, url: str, body: bytes, *, carries_request: bool) -> Any:
-        host = host_of(url)
-        try:
-            response = self._session.post(
-                url,
-                data=body,
-                headers={"Content-Type": "application/json"},
-                timeout=self._timeout,
-                allow_redirects=False,
-            )
-        except (requests.ConnectTimeout, requests.exceptions.SSLError) as error:
-            raise EndpointDown(f"{host}: {type(error).__name__}", received=False) from None
-        except (requests.RequestException, OSError, ValueError) as error:
-            raise EndpointDown(
-                f"{host}: {type(error).__name__}", received=carries_request
-            ) from None
-        if response.status_code != 200:
-            raise EndpointDown(f"{host}: HTTP {response.status_code}", received=carries_request)
-        batch = body.startswith(b"[")
-        return self._decode(response.content, host, received=carries_request, batch=batch)
-
-    def _decode(self, content: bytes, host: str, *, received: bool, batch: bool) -> Any:
-        try:
-            answer = self.decode_rpc_response(content)
-        except ValueError:
-            raise EndpointDown(f"{host}: no JSON", received=received) from None
-        answers: list[Any] = answer if batch and isinstance(answer, list) else [answer]
-        if not all(isinstance(one, dict) for one in answers):
-            raise EndpointDown(f"{host}: no JSON-RPC", received=received)
-        if any(_is_rate_limit(one.get("error")) for one in answers):
-            raise EndpointDown(f"{host}: rate limited", received=False)
-        return answer
-
-
 def checksum(address: str) -> ChecksumAddress:
     """An address of any letter case as web3 wants it. Raises ValueError if it is none."""
     return cast(ChecksumAddress, to_checksum_address(address))
-
-
-def host_of(url: str) -> str:
-    """The host and port of an endpoint's address: what may be shown of it."""
-    parts = urlsplit(url)
-    host = parts.hostname or "?"
-    return f"{host}:{parts.port}" if parts.port else host
 
 
 def check_chain_id(found: int, expected: int, where: str) -> None:
@@ -255,21 +120,6 @@ def check_chain_id(found: int, expected: int, where: str) -> None:
             f"The RPC endpoint {where} serves chain {found}, not {expected}. "
             "Correct X402['NETWORKS']."
         )
-
-
-def _is_rate_limit(error: object) -> bool:
-    return (
-        isinstance(error, dict)
-        and error.get("code") in _RATE_LIMITED
-        and not _TOO_MANY_LOGS.search(str(error.get("message", "")))
-    )
-
-
-def _as_int(value: object, url: str) -> int:
-    try:
-        return int(cast(str, value), 16)
-    except (TypeError, ValueError):
-        raise EndpointDown(f"{host_of(url)}: no chain id", received=False) from None
 
 
 def _connect(settings: NetworkSettings) -> Web3:

@@ -81,6 +81,8 @@ _NUMBERS: Final = {
 _OPTIONAL: Final = frozenset({"DEFERRED_MAX_EXPOSURE"})
 _NETWORK_NUMBERS: Final = {
     "RPC_TIMEOUT": _Range(whole=False, above=0),
+    "RPC_CHECK_INTERVAL": _Range(whole=False, least=0),
+    "RPC_MAX_LAG": _Range(whole=False, above=0),
     "LOG_RANGE": _Range(least=1),
     "POLL_INTERVAL": _Range(whole=False, above=0),
     "BUMP_AFTER": _Range(whole=False, above=0),

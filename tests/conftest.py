@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-from tests.facilitators.instant import InstantFacilitator
 from tests.shop.runs import runs
 from x402_django.pricing.cache import forget_rules
+from x402_django.testing.instant import InstantFacilitator
 from x402_django.testing.payer import Payer, PayingClient
 
 
@@ -61,5 +61,5 @@ def payer() -> Payer:
 
 @pytest.fixture
 def buyer(payer: Payer) -> PayingClient:
-    """Django's test client that pays; exceptions of views become 500 as on a live site."""
-    return PayingClient(payer=payer, raise_request_exception=False)
+    """A client that pays when told to; exceptions of views become 500 as on a live site."""
+    return PayingClient(payer=payer, automatic=False, raise_request_exception=False)

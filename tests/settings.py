@@ -78,7 +78,7 @@ X402 = {
     "BASE_URL": "https://shop.example",
     "NETWORKS": {"eip155:84532": {"RPC_URLS": ["http://127.0.0.1:9"], "CONFIRMATIONS": 1}},
     "FACILITATORS": {
-        "default": {"BACKEND": "tests.facilitators.instant.InstantFacilitator"},
+        "default": {"BACKEND": "x402_django.testing.instant.InstantFacilitator"},
     },
     "SETTLEMENT_TIMEOUT": 10,
 }

@@ -11,7 +11,7 @@ from django.core.checks import CheckMessage, run_checks
 from django.core.management import call_command
 from django.test import override_settings
 
-from tests.facilitators.instant import InstantFacilitator
+from x402_django.testing.instant import InstantFacilitator
 
 PAY_TO = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
 NETWORK = "eip155:84532"

@@ -101,7 +101,9 @@ def nobody() -> Iterator[str]:
 
 @pytest.fixture
 def shopper(chain) -> PayingClient:
-    return PayingClient(payer=Payer(new_payer(chain, 1)), raise_request_exception=False)
+    return PayingClient(
+        payer=Payer(new_payer(chain, 1)), automatic=False, raise_request_exception=False
+    )
 
 
 def asked(hostile: HostileFacilitator) -> tuple[int, int]:
@@ -153,7 +155,9 @@ def test_the_second_verifies_and_settles_what_the_first_cannot(
 
 def test_a_refusal_is_not_taken_to_the_second(chain, both) -> None:
     first, second = both
-    poor = PayingClient(payer=Payer(new_payer(chain, 0)), raise_request_exception=False)
+    poor = PayingClient(
+        payer=Payer(new_payer(chain, 0)), automatic=False, raise_request_exception=False
+    )
     response = poor.pay("GET", "/weather/")
     assert response.status_code == 402
     assert (asked(first), asked(second)) == ((1, 0), (0, 0))

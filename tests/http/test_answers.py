@@ -10,13 +10,13 @@ import pytest
 from django.contrib.auth.models import Group
 from django.test import Client, override_settings
 
-from tests.facilitators.instant import InstantFacilitator
 from tests.http.conftest import Shopper
 from tests.settings import MIDDLEWARE
 from tests.shop.runs import runs
 from x402_django import clock
 from x402_django.exceptions import SettlementUnknown
 from x402_django.models import Payment, Receipt
+from x402_django.testing.instant import InstantFacilitator
 from x402_django.testing.payer import decode
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.http.views")]

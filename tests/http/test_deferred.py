@@ -12,7 +12,6 @@ from django.db import connection, connections
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from tests.facilitators.instant import InstantFacilitator
 from tests.http.deferred_views import gathering
 from tests.http.test_queries import statements
 from tests.payments.support import ago, history, signed_payment, stored
@@ -26,6 +25,7 @@ from x402_django.payments.deferred import settle_deferred
 from x402_django.payments.maintenance import purge_stored_responses, release_stale_claims
 from x402_django.payments.recording import mark_settled
 from x402_django.protocol.types import Settlement
+from x402_django.testing.instant import InstantFacilitator
 from x402_django.testing.payer import Payer, PayingClient, decode, settlement_of
 
 pytestmark = [

@@ -10,9 +10,9 @@ from asgiref.testing import ApplicationCommunicator
 from django.core.asgi import get_asgi_application
 from django.test import AsyncClient, AsyncRequestFactory
 
-from tests.facilitators.instant import InstantFacilitator
 from tests.shop.runs import runs
 from x402_django.models import Payment
+from x402_django.testing.instant import InstantFacilitator
 from x402_django.testing.payer import Payer
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.http.views")]

@@ -59,7 +59,9 @@ def facilitator(chain, settings, patience):  # noqa: F811
 
 @pytest.fixture
 def shopper(chain):
-    return PayingClient(payer=Payer(new_payer(chain, 1)), raise_request_exception=False)
+    return PayingClient(
+        payer=Payer(new_payer(chain, 1)), automatic=False, raise_request_exception=False
+    )
 
 
 def paid_so_far(chain) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from django.test import AsyncClient
 
-from tests.facilitators.instant import InstantFacilitator
 from tests.shop.runs import runs
 from x402_django.models import Payment
+from x402_django.testing.instant import InstantFacilitator
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

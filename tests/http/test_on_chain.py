@@ -48,7 +48,9 @@ def test_buying_moves_exactly_the_price_and_becomes_final(chain):
 
 
 def test_broken_view_charges_nothing(chain):
-    buyer = PayingClient(payer=Payer(new_payer(chain, 1)), raise_request_exception=False)
+    buyer = PayingClient(
+        payer=Payer(new_payer(chain, 1)), automatic=False, raise_request_exception=False
+    )
     response = buyer.pay("GET", "/broken/")
     assert response.status_code == 500
     assert chain.dollars(buyer.payer.address) == 1_000_000

@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from tests.facilitators.instant import InstantFacilitator
 from tests.http.deferred_views import effects
 from x402_django import clock
 from x402_django.exceptions import FacilitatorUnavailable, SettlementFailed, SettlementUnknown
 from x402_django.models import Payment
+from x402_django.testing.instant import InstantFacilitator
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

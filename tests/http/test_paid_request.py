@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.facilitators.instant import InstantFacilitator
 from tests.shop.runs import runs
 from x402_django.models import Payment, Receipt
+from x402_django.testing.instant import InstantFacilitator
 from x402_django.testing.payer import decode, settlement_of
 
 pytestmark = pytest.mark.django_db

@@ -7,9 +7,9 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import path
 
-from tests.facilitators.instant import InstantFacilitator
 from x402_django.http.decorators import payment_required
 from x402_django.models import Payment
+from x402_django.testing.instant import InstantFacilitator
 from x402_django.testing.payer import decode, encode
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]

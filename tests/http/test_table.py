@@ -12,7 +12,6 @@ from datetime import timedelta
 
 import pytest
 
-from tests.facilitators.instant import InstantFacilitator
 from tests.shop.runs import runs
 from x402_django import clock
 from x402_django.exceptions import (
@@ -22,6 +21,7 @@ from x402_django.exceptions import (
     SettlementUnknown,
 )
 from x402_django.models import Payment, Receipt
+from x402_django.testing.instant import InstantFacilitator
 from x402_django.testing.payer import Payer, decode, encode
 
 pytestmark = pytest.mark.django_db

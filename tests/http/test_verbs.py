@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.facilitators.instant import InstantFacilitator
 from tests.shop.runs import runs
 from x402_django.models import Payment, PriceRule
+from x402_django.testing.instant import InstantFacilitator
 from x402_django.testing.payer import decode
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.http.views")]

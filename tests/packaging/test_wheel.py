@@ -156,7 +156,7 @@ def bare_project(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> list[
 
 
 def run(command: list[str | Path], directory: Path, stdin: str | None = None) -> str:
-    """Run ``command`` without this repository on the path; what it printed."""
+    """Run ``command`` without this repository on the path; all that it printed."""
     ours = ("DJANGO_SETTINGS_MODULE", "PYTHONPATH")
     done = subprocess.run(
         command,
@@ -169,7 +169,7 @@ def run(command: list[str | Path], directory: Path, stdin: str | None = None) ->
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 def test_a_bare_project_runs_on_the_wheel(bare_project: list[str | Path]) -> None:
@@ -185,3 +185,45 @@ def test_a_bare_project_runs_on_the_wheel(bare_project: list[str | Path]) -> Non
     assert "visited" in manage("shell", "--no-imports", "--verbosity", "0", stdin=VISIT)
     manage("collectstatic", "--no-input", "--verbosity", "0")
     assert (directory / "collected" / "x402_django" / "admin" / "admin.css").is_file()
+
+
+SITE_TESTS = """
+from django.test import TestCase
+from x402_django.testing.assertions import assert_requires_payment
+from x402_django.testing.instant import instant_payments
+from x402_django.testing.payer import PayingClient
+
+
+@instant_payments()
+class WeatherTests(TestCase):
+    def test_weather_is_sold(self):
+        assert_requires_payment(self.client.get("/weather/"), "$0.01")
+        self.assertEqual(PayingClient().get("/weather/").status_code, 200)
+
+    def test_the_price_is_not_another(self):
+        with self.assertRaisesMessage(AssertionError, "The price was to be 0.02 USD"):
+            assert_requires_payment(self.client.get("/weather/"), "$0.02")
+"""
+SITE_PYTEST = """
+import pytest
+from x402_django.testing.assertions import assert_paid
+
+pytest_plugins = ["x402_django.testing.pytest_plugin"]
+
+
+@pytest.mark.django_db
+def test_weather_is_sold(x402_instant, x402_client, x402_payer):
+    assert_paid(x402_client.get("/weather/"), "$0.01", by=x402_payer)
+    assert x402_instant.calls == {"verify": 1, "settle": 1}
+"""
+
+
+def test_a_site_tests_its_paid_view_in_three_lines(bare_project: list[str | Path]) -> None:
+    python, manage = bare_project
+    directory = Path(manage).parent
+    (directory / "shop" / "tests.py").write_text(SITE_TESTS)
+    assert "Ran 2 tests" in run([python, manage, "test"], directory)
+    (directory / "test_with_pytest.py").write_text(SITE_PYTEST)
+    run([python, "-m", "pip", "install", "-q", "pytest-django"], directory)
+    pytest_run = run([python, "-m", "pytest", "-q", "--ds", "shop.settings"], directory)
+    assert "1 passed" in pytest_run

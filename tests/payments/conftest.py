@@ -66,7 +66,7 @@ def chain_says(monkeypatch: pytest.MonkeyPatch) -> ChainSays:
 @pytest.fixture
 def untrusted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The facilitator's word is only a hint."""
-    from tests.facilitators.instant import InstantFacilitator
+    from x402_django.testing.instant import InstantFacilitator
 
     monkeypatch.setattr(InstantFacilitator, "trusted", False)
 

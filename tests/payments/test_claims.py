@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import pytest
 
-from tests.facilitators.instant import InstantFacilitator
 from tests.payments.support import (
     STATES,
     ago,
@@ -23,6 +22,7 @@ from x402_django.exceptions import PaymentRefused
 from x402_django.models import Payment, PaymentEvent
 from x402_django.payments.claims import Entitlement, claim, claim_known
 from x402_django.protocol.types import PresentedPayment
+from x402_django.testing.instant import InstantFacilitator
 from x402_django.testing.payer import Payer
 
 pytestmark = pytest.mark.django_db

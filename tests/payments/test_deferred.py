@@ -14,7 +14,6 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, connections
 
-from tests.facilitators.instant import InstantFacilitator
 from tests.payments.support import ago, history, offer, signed_payment, soon, stored, unsaved
 from tests.payments.test_kills import Killed, chain, reaping  # noqa: F401 - chain is a fixture
 from tests.settings import X402
@@ -32,6 +31,7 @@ from x402_django.payments.confirmation import confirm_pending_payments
 from x402_django.payments.deferred import settle_deferred
 from x402_django.payments.maintenance import release_stale_claims
 from x402_django.protocol.types import Settlement
+from x402_django.testing.instant import InstantFacilitator
 from x402_django.testing.payer import PayingClient, settlement_of
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from tests.facilitators.instant import InstantFacilitator
 from tests.shop.runs import runs
 from x402_django import clock
 from x402_django.chain import evidence
@@ -26,6 +25,7 @@ from x402_django.exceptions import SettlementFailed
 from x402_django.models import Payment, Receipt
 from x402_django.payments.confirmation import confirm_pending_payments
 from x402_django.payments.maintenance import purge_stored_responses, release_stale_claims
+from x402_django.testing.instant import InstantFacilitator
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

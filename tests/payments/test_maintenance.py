@@ -6,12 +6,12 @@ from datetime import timedelta
 
 import pytest
 
-from tests.facilitators.instant import InstantFacilitator
 from tests.payments.support import STATES, ago, facts, history, quote, signed_payment, stored
 from x402_django import clock
 from x402_django.models import Payment
 from x402_django.payments.claims import Entitlement, claim
 from x402_django.payments.maintenance import purge_stored_responses, release_stale_claims
+from x402_django.testing.instant import InstantFacilitator
 
 pytestmark = pytest.mark.django_db
 

@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import pytest
 
-from tests.facilitators.instant import InstantFacilitator
 from tests.payments.support import ago, history, signed_payment, snapshot, soon, stored
 from x402_django import clock
 from x402_django.exceptions import (
@@ -20,6 +19,7 @@ from x402_django.models import Payment, Receipt
 from x402_django.payments import confirmation
 from x402_django.payments.confirmation import confirm_pending_payments
 from x402_django.payments.resolution import resolve
+from x402_django.testing.instant import InstantFacilitator
 
 pytestmark = pytest.mark.django_db
 

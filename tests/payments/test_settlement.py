@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import pytest
 
-from tests.facilitators.instant import InstantFacilitator
 from tests.payments.support import facts, history, quote, signed_payment, snapshot, stored
 from x402_django import clock
 from x402_django.exceptions import (
@@ -19,6 +18,7 @@ from x402_django.exceptions import (
 from x402_django.models import Payment, Receipt
 from x402_django.payments.claims import claim
 from x402_django.payments.settlement import settle, verify
+from x402_django.testing.instant import InstantFacilitator
 
 pytestmark = pytest.mark.django_db
 

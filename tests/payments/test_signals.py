@@ -7,13 +7,13 @@ import logging
 import pytest
 from django.db import connection
 
-from tests.facilitators.instant import InstantFacilitator
 from tests.payments.support import ago, stored
 from x402_django import clock, signals
 from x402_django.exceptions import InvalidTransition, SettlementFailed
 from x402_django.models import Payment, Receipt
 from x402_django.payments.confirmation import confirm_pending_payments
 from x402_django.payments.machine import Step, advance, annotate
+from x402_django.testing.instant import InstantFacilitator
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

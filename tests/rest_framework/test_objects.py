@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.facilitators.instant import InstantFacilitator
 from tests.rest_framework.people import token
 from tests.shop.runs import runs
 from x402_django.models import Payment
+from x402_django.testing.instant import InstantFacilitator
 from x402_django.testing.payer import decode
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.rest_framework.urls")]

@@ -10,9 +10,9 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test import AsyncClient
 
-from tests.facilitators.instant import InstantFacilitator
 from tests.shop.runs import runs
 from x402_django.models import Payment
+from x402_django.testing.instant import InstantFacilitator
 from x402_django.testing.payer import PayingClient
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.rest_framework.urls")]
@@ -29,7 +29,9 @@ def form() -> dict:
 @pytest.fixture
 def strict_buyer(payer) -> PayingClient:
     """Its requests must pass the CSRF check, as a browser's."""
-    return PayingClient(payer=payer, raise_request_exception=False, enforce_csrf_checks=True)
+    return PayingClient(
+        payer=payer, automatic=False, raise_request_exception=False, enforce_csrf_checks=True
+    )
 
 
 class TestAuthentication:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from tests.chain.support import NETWORK, x402_settings
-from tests.facilitators.instant import InstantFacilitator
 from tests.settings import PAY_TO
 from tests.shop.runs import runs
 from x402_django.models import Payment, Receipt
 from x402_django.testing.chain import dev_chain, new_payer, reset_dev_chains
+from x402_django.testing.instant import InstantFacilitator
 from x402_django.testing.payer import Payer, PayingClient
 
 
@@ -32,7 +32,9 @@ def chain(settings: Any) -> Iterator[Any]:
 @pytest.fixture
 def rich(chain: Any) -> PayingClient:
     """A buyer with one test dollar on the chain."""
-    return PayingClient(payer=Payer(new_payer(chain, 1)), raise_request_exception=False)
+    return PayingClient(
+        payer=Payer(new_payer(chain, 1)), automatic=False, raise_request_exception=False
+    )
 
 
 def earned(chain: Any) -> int:

@@ -12,10 +12,10 @@ import pytest
 from django.db import connections
 from django.test import Client
 
-from tests.facilitators.instant import InstantFacilitator
 from tests.security.conftest import Untouched
 from tests.shop.runs import runs
 from x402_django.models import Payment, Receipt
+from x402_django.testing.instant import InstantFacilitator
 from x402_django.testing.payer import decode, encode
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.facilitators.instant import InstantFacilitator
 from tests.payments.support import ago, signed_payment, stored
 from tests.shop.runs import runs
 from x402_django.exceptions import SettlementFailed
 from x402_django.models import Payment
+from x402_django.testing.instant import InstantFacilitator
 from x402_django.testing.payer import Payer, PayingClient
 
 pytestmark = pytest.mark.django_db(transaction=True)

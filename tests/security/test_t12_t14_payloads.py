@@ -9,11 +9,11 @@ from django.test import Client
 from eth_account import Account
 
 from tests.chain.support import direct
-from tests.facilitators.instant import InstantFacilitator
 from tests.security.conftest import Untouched, earned
 from tests.shop.runs import runs
 from x402_django.models import Payment, Receipt
 from x402_django.testing.chain import deploy_smart_wallet
+from x402_django.testing.instant import InstantFacilitator
 from x402_django.testing.payer import Payer, PayingClient, decode, encode
 
 STRANGER = "0x000000000000000000000000000000000000dEaD"

@@ -6,11 +6,11 @@ import pytest
 from django.core.cache import cache
 from django.test import Client, override_settings
 
-from tests.facilitators.instant import InstantFacilitator
 from tests.settings import MIDDLEWARE
 from tests.shop.runs import runs
 from x402_django.exceptions import FacilitatorUnavailable, SettlementFailed, SettlementUnknown
 from x402_django.models import Payment, Receipt
+from x402_django.testing.instant import InstantFacilitator
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.http.views")]
 

@@ -10,10 +10,10 @@ from collections import Counter
 import pytest
 from django.test import Client
 
-from tests.facilitators.instant import InstantFacilitator
 from tests.security.conftest import Untouched
 from tests.shop.runs import runs
 from x402_django.models import Payment, Receipt
+from x402_django.testing.instant import InstantFacilitator
 from x402_django.testing.payer import Payer, decode, encode
 
 pytestmark = pytest.mark.django_db

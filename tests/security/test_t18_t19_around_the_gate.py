@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from django.test import Client, override_settings
 
-from tests.facilitators.instant import InstantFacilitator
 from tests.security.conftest import Untouched
 from tests.settings import MIDDLEWARE, X402
 from tests.shop.runs import runs
 from x402_django.exceptions import ConfigurationError
 from x402_django.models import Payment, PriceRule
+from x402_django.testing.instant import InstantFacilitator
 from x402_django.testing.payer import decode
 
 pytestmark = pytest.mark.django_db

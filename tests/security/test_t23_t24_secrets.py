@@ -8,7 +8,6 @@ import pytest
 from django.test import Client
 
 from tests.chain.support import SETTLER
-from tests.facilitators.instant import InstantFacilitator
 from x402_django.exceptions import (
     FacilitatorUnavailable,
     PaymentRefused,
@@ -17,6 +16,7 @@ from x402_django.exceptions import (
 )
 from x402_django.models import Payment, PaymentEvent, Receipt
 from x402_django.payments.confirmation import confirm_pending_payments
+from x402_django.testing.instant import InstantFacilitator
 from x402_django.testing.payer import decode
 
 BROWSER = {"Accept": "text/html", "User-Agent": "Mozilla/5.0"}

@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.http import HttpResponse
-from django.test import Client
+from django.test import AsyncClient, Client
 
 from x402_django.constants import (
+    PAYMENT_HEADERS,
     PAYMENT_REQUIRED_HEADER,
     PAYMENT_RESPONSE_HEADER,
     PAYMENT_SIGNATURE_HEADER,
@@ -128,28 +129,85 @@ class Payer:
         return {PAYMENT_SIGNATURE_HEADER: encode(self.payload(offer, **overrides))}
 
 
-class PayingClient(Client):
-    """Django's test client with a wallet: a 402 is paid and the request sent again.
+class PayingMixin:
+    """A test client with a wallet: what it is asked to pay it pays, and asks again.
+
+    For Django's and DRF's test clients alike::
+
+        class PayingAPIClient(PayingMixin, APIClient):
+            pass
+
+    Args:
+        payer: whose money is spent; by default somebody new, which is enough where payments
+            settle without a chain (``testing.instant``).
+        version: of the protocol, 2 or 1.
+        automatic: pay whenever a request is answered with 402. Without it only ``pay`` pays.
 
     ``last_headers`` are the payment headers it sent last, for replaying them.
     """
 
-    def __init__(self, *args: Any, payer: Payer | None = None, version: int = 2, **kw: Any) -> None:
-        super().__init__(*args, **kw)
+    def __init__(
+        self,
+        *args: Any,
+        payer: Payer | None = None,
+        version: int = 2,
+        automatic: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
         self.payer = payer or Payer()
         self.x402_version = version
+        self.automatic = automatic
         self.last_headers: dict[str, str] = {}
 
-    def pay(self, method: str, path: str, **kwargs: Any) -> HttpResponse:
+    def generic(self, method: str, path: str, *args: Any, **kwargs: Any) -> Any:
+        """Where all of the client's methods come together."""
+        send = super().generic  # type: ignore[misc]
+        response = send(method, path, *args, **kwargs)
+        if not (self.automatic and self._asks_for_payment(response, kwargs)):
+            return response
+        return send(method, path, *args, **self._with_payment(response, kwargs))
+
+    def pay(self, method: str, path: str, **kwargs: Any) -> Any:
         """Request ``path``, pay if asked to, and return the final answer."""
         send = getattr(self, method.lower())
-        challenge: HttpResponse = send(path, **kwargs)
-        if challenge.status_code != 402:
-            return challenge
+        response = send(path, **kwargs)
+        if not self._asks_for_payment(response, kwargs):
+            return response
+        return send(path, **self._with_payment(response, kwargs))
+
+    def _asks_for_payment(self, response: Any, kwargs: Mapping[str, Any]) -> bool:
+        """Whether a request without a payment was answered with a challenge."""
+        sent = {name.upper() for name in kwargs.get("headers") or {}}
+        return response.status_code == 402 and sent.isdisjoint(PAYMENT_HEADERS)
+
+    def _with_payment(self, challenge: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         self.last_headers = self.payer.headers_for(challenge, version=self.x402_version)
-        headers = {**kwargs.pop("headers", {}), **self.last_headers}
-        response: HttpResponse = send(path, headers=headers, **kwargs)
-        return response
+        return {**kwargs, "headers": {**(kwargs.get("headers") or {}), **self.last_headers}}
+
+
+class PayingClient(PayingMixin, Client):  # type: ignore[misc]  # it passes arguments through
+    """Django's test client with a wallet; see ``PayingMixin``."""
+
+
+class AsyncPayingClient(PayingMixin, AsyncClient):
+    """Django's asynchronous test client with a wallet; see ``PayingMixin``."""
+
+    async def generic(  # type: ignore[override]
+        self, method: str, path: str, *args: Any, **kwargs: Any
+    ) -> Any:
+        send = AsyncClient.generic
+        response = await send(self, method, path, *args, **kwargs)
+        if not (self.automatic and self._asks_for_payment(response, kwargs)):
+            return response
+        return await send(self, method, path, *args, **self._with_payment(response, kwargs))
+
+    async def pay(self, method: str, path: str, **kwargs: Any) -> Any:
+        send = getattr(self, method.lower())
+        response = await send(path, **kwargs)
+        if not self._asks_for_payment(response, kwargs):
+            return response
+        return await send(path, **self._with_payment(response, kwargs))
 
 
 def settlement_of(response: HttpResponse) -> dict[str, Any]:

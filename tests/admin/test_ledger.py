@@ -23,14 +23,28 @@ from tests.admin.rows import (
     make_rule,
 )
 from x402_django.models import (
+    ChainScan,
     ChainTransaction,
+    ChainTransactionItem,
     Payment,
     PaymentEvent,
     Receipt,
+    ScannedBlock,
+    SettlementLane,
     SettlementWallet,
 )
 
-LEDGER = [Payment, PaymentEvent, Receipt, ChainTransaction, SettlementWallet]
+LEDGER = [
+    Payment,
+    PaymentEvent,
+    Receipt,
+    ChainTransaction,
+    ChainTransactionItem,
+    SettlementLane,
+    SettlementWallet,
+    ChainScan,
+    ScannedBlock,
+]
 NASTY = "<script>alert('x')</script>"
 
 
@@ -69,11 +83,18 @@ def make_chain_transaction(payment: Payment | None = None, **changes: Any) -> Ch
 
 def make_one_of_each() -> dict[type, Any]:
     payment = make_payment()
+    row = make_chain_transaction(payment)
     return {
         Payment: payment,
         PaymentEvent: make_event(payment),
         Receipt: make_receipt(payment),
-        ChainTransaction: make_chain_transaction(payment),
+        ChainTransaction: row,
+        ChainTransactionItem: row.items.get(),
+        SettlementLane: SettlementLane.objects.create(
+            network=NETWORK, facilitator="default", held_until=START
+        ),
+        ChainScan: ChainScan.objects.create(network=NETWORK),
+        ScannedBlock: ScannedBlock.objects.create(network=NETWORK, number=5, hash="0x" + "b" * 64),
         SettlementWallet: SettlementWallet.objects.create(
             network=NETWORK, address=PAY_TO, next_nonce=8
         ),

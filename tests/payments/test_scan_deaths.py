@@ -15,6 +15,7 @@ from tests.chain.support import (
 from tests.payments.scanning import chain, on_chain, pay, place, unknown
 from tests.payments.support import history
 from x402_django import clock
+from x402_django.exceptions import RpcUnavailable
 from x402_django.models import ChainScan, Payment, Receipt, ScannedBlock
 from x402_django.payments import findings, scanner
 from x402_django.payments.confirmation import confirm_pending_payments
@@ -68,6 +69,30 @@ def test_a_lease_that_is_kept_does_not_end(chain) -> None:
         with clock.shifted(timedelta(minutes=minutes)):
             lease.keep()
             assert Lease.acquire(NETWORK) is None
+
+
+def test_an_operator_can_see_how_far_it_came(chain) -> None:
+    _, [row] = pay(chain)
+    unknown(row)
+    assert scanner.scan(NETWORK, Report()) == []
+    scan = ChainScan.objects.get(network=NETWORK)
+    assert scan.head == ScannedBlock.objects.latest("number").number == chain.height
+    assert (scan.holder, scan.held_until) == ("", None)
+    assert clock.now() - scan.finished_at < timedelta(seconds=30)
+
+
+def test_a_run_that_breaks_off_does_not_count_as_complete(chain, monkeypatch) -> None:
+    _, [row] = pay(chain)
+    unknown(row)
+    monkeypatch.setattr(findings.Findings, "apply", _lost)
+    with pytest.raises(RpcUnavailable):
+        scanner.scan(NETWORK, Report())
+    scan = ChainScan.objects.get(network=NETWORK)
+    assert (scan.head, scan.finished_at, scan.holder) == (chain.height, None, "")
+
+
+def _lost(*args) -> None:
+    raise RpcUnavailable(NETWORK)
 
 
 def test_leases_are_per_network(chain) -> None:

@@ -8,6 +8,8 @@
 ``payments``         payments and their events: read-only
 ``receipts``         receipts: read-only, made to be printed
 ``chain``            settlement wallets and their transactions: read-only
+``queue``            payments that wait for a transaction, and who sends them: read-only
+``scanning``         how far the chains were read: read-only
 ``filters``          filters whose choices need no query
 ``search``           searches that an index answers
 ``columns``          columns that payments and receipts share
@@ -21,14 +23,20 @@ from x402_django.admin.chain import ChainTransactionAdmin, SettlementWalletAdmin
 from x402_django.admin.payment_methods import PaymentMethodAdmin
 from x402_django.admin.payments import PaymentAdmin, PaymentEventAdmin
 from x402_django.admin.price_rules import PriceRuleAdmin
+from x402_django.admin.queue import ChainTransactionItemAdmin, SettlementLaneAdmin
 from x402_django.admin.receipts import ReceiptAdmin
+from x402_django.admin.scanning import ChainScanAdmin, ScannedBlockAdmin
 
 __all__ = [
+    "ChainScanAdmin",
     "ChainTransactionAdmin",
+    "ChainTransactionItemAdmin",
     "PaymentAdmin",
     "PaymentEventAdmin",
     "PaymentMethodAdmin",
     "PriceRuleAdmin",
     "ReceiptAdmin",
+    "ScannedBlockAdmin",
+    "SettlementLaneAdmin",
     "SettlementWalletAdmin",
 ]

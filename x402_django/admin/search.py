@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.db.models import Q
 
-from x402_django.models import Payment
+from x402_django.models import ChainTransaction, Payment
 from x402_django.protocol.assets import is_address, to_checksum_address
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ _HASH: Final = re.compile(r"0x[0-9a-fA-F]{64}")
 _ADDRESS_PREFIX: Final = re.compile(r"0x[0-9a-fA-F]{4,39}")
 #: A public id or reference, whole or its beginning.
 _PUBLIC_ID: Final = re.compile(r"[0-9a-f]{6,40}")
+_NUMBER: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 #: Sorts after every hexadecimal digit, in every collation.
 _AFTER_HEX: Final = "g"
 
@@ -50,6 +51,22 @@ def search_events(queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
     """Events by their payment's public id, payer, transaction hash or nonce."""
     payments = search_payments(Payment.objects.all(), term)
     return queryset.filter(payment__in=payments.values("pk"))
+
+
+def search_chain_items(queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
+    """Places in transactions by a transaction's hash, or as the payments that have them."""
+    if _HASH.fullmatch(term):
+        rows = ChainTransaction.objects.filter(hash=term.lower()).order_by()
+        if rows.exists():
+            return queryset.filter(chain_transaction__in=rows.values("pk"))
+    return search_events(queryset, term)
+
+
+def search_scanned_blocks(queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
+    """Blocks by number or hash."""
+    if _HASH.fullmatch(term):
+        return queryset.filter(hash=term.lower())
+    return queryset.filter(number=int(term)) if _NUMBER.fullmatch(term) else queryset.none()
 
 
 def _by_transaction_or_nonce(queryset: QuerySet[Any], digest: str) -> QuerySet[Any]:

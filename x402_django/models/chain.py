@@ -200,6 +200,12 @@ class ChainTransactionItem(models.Model):
                 condition=Q(status="waiting"),
                 name="x402_chain_item_waiting_idx",
             ),
+            # The few that do not ride, for whoever looks for them.
+            models.Index(
+                fields=["status", "-id"],
+                condition=Q(status__in=["waiting", "alone", "missed", "dropped"]),
+                name="x402_chain_item_status_idx",
+            ),
         ]
 
     def __str__(self) -> str:

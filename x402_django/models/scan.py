@@ -13,6 +13,10 @@ class ChainScan(models.Model):
     #: A random name of one run; empty when nobody scans.
     holder = models.CharField(_("holder"), max_length=32, blank=True)
     held_until = models.DateTimeField(_("held until"), null=True, blank=True)
+    #: The chain's newest block, as the last run that read anything has seen it.
+    head = models.PositiveBigIntegerField(_("newest block"), null=True, blank=True)
+    #: When a run last came to its end; also one that had nothing to read.
+    finished_at = models.DateTimeField(_("last complete run"), null=True, blank=True)
 
     class Meta:
         verbose_name = _("chain scan")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from django.db import router, transaction
 from django.db.models import Q, QuerySet
@@ -33,6 +33,7 @@ class Lease:
         self.network = network
         self._holder = holder
         self._until = until
+        self._news: dict[str, Any] = {}
 
     @classmethod
     def acquire(cls, network: str) -> Lease | None:
@@ -51,9 +52,17 @@ class Lease:
         if self._until - clock.now() < LEASE * 3 / 4:
             self._renew()
 
+    def saw(self, head: int) -> None:
+        """The chain's newest block, to be written down when the lease ends."""
+        self._news["head"] = head
+
+    def finish(self) -> None:
+        """This run has read all there was; written down when the lease ends."""
+        self._news["finished_at"] = clock.now()
+
     def release(self) -> None:
-        """Let the next run begin at once."""
-        self._own().update(holder="", held_until=None)
+        """Let the next run begin at once, and say how far this one came."""
+        self._own().update(holder="", held_until=None, **self._news)
 
     def newest(self) -> ScannedBlock | None:
         """The cursor: the block up to which everything was read."""

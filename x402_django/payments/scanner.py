@@ -52,7 +52,9 @@ def scan(network: str, report: Report) -> list[int] | None:
     if lease is None:
         return None
     try:
-        return _Pass(lease, report).run()
+        doubtful = _Pass(lease, report).run()
+        lease.finish()
+        return doubtful
     except LeaseLost:
         logger.warning("The scan of %s took so long that another has begun.", network)
         return None
@@ -104,6 +106,7 @@ class _Pass:
         tags = sorted({t.depth for t in self._settings.confirmations if isinstance(t.depth, str)})
         view = read_view(self._network, [cursor.number] if cursor else [], tags)
         head = view.head.number
+        self._lease.saw(head)
         if cursor is not None:
             there = view.blocks.get(cursor.number)
             if head < cursor.number or there is None:

@@ -38,6 +38,9 @@ DEFAULTS: Final[dict[str, Any]] = {
     "DEFERRED_MAX_EXPOSURE": Decimal("100"),
     "DEFERRED_MIN_SETTLED": 1,
     "FAILED_PAYER_MEMORY": 604_800,
+    "SERVICE_FACILITATOR": None,
+    "SERVICE_MAX_BODY_BYTES": 65_536,
+    "SERVICE_MAX_PARALLEL": 16,
 }
 
 NETWORK_DEFAULTS: Final[dict[str, Any]] = {
@@ -210,6 +213,21 @@ class X402Settings:
     def failed_payer_memory(self) -> int:
         """Seconds for which a payer with a failed settlement pays before the view."""
         return int(self._get("FAILED_PAYER_MEMORY"))
+
+    @property
+    def service_facilitator(self) -> str | None:
+        """Alias of the facilitator that settles for others; None: this site offers no service."""
+        return self._get("SERVICE_FACILITATOR") or None
+
+    @property
+    def service_max_body_bytes(self) -> int:
+        """Largest request to the facilitator service that is read, in bytes."""
+        return int(self._get("SERVICE_MAX_BODY_BYTES"))
+
+    @property
+    def service_max_parallel(self) -> int:
+        """Requests of the facilitator service that one process verifies, and settles, at once."""
+        return int(self._get("SERVICE_MAX_PARALLEL"))
 
     @property
     def networks(self) -> Mapping[str, NetworkSettings]:

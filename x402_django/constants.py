@@ -62,6 +62,14 @@ class Code:
     # 402, ours
     NONCE_USED: Final = "invalid_exact_evm_nonce_already_used"
     ALREADY_USED: Final = "payment_already_used"
+    # Of the facilitator service: reasons in its answers, and its own refusals (401, 413, 429)
+    OTHER_NAME: Final = "invalid_exact_evm_token_name_mismatch"
+    OTHER_VERSION: Final = "invalid_exact_evm_token_version_mismatch"
+    UNSUPPORTED_ASSET: Final = "unsupported_asset"
+    DUPLICATE_SETTLEMENT: Final = "duplicate_settlement"
+    INVALID_API_KEY: Final = "invalid_api_key"
+    TOO_MANY_REQUESTS: Final = "too_many_requests"
+    GAS_BUDGET_EXCEEDED: Final = "gas_budget_exceeded"
     # 400
     INVALID_PAYLOAD: Final = "invalid_payload"
     INVALID_VERSION: Final = "invalid_x402_version"

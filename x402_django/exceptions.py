@@ -5,12 +5,15 @@
     ├── PaymentRequired             raised by a view: "this costs …"
     ├── MalformedPayment            the header cannot be read                        → 400
     ├── PaymentRefused              readable, but not a payment for this offer       → 402
+    ├── InvalidApiKey               the facilitator service does not know the caller → 401
     ├── SettlementError
     │   ├── SettlementFailed        definite: no money moved and none will           → 402
-    │   └── SettlementUnknown       money may have moved; only the chain can tell    → 503
+    │   ├── SettlementUnknown       money may have moved; only the chain can tell    → 503
+    │   └── DuplicateSettlement     settled, and reported to another request
     ├── ServiceUnavailable          provably nothing was sent                        → 503
     │   ├── FacilitatorUnavailable
     │   ├── RpcUnavailable
+    │   ├── BudgetExceeded          a key of the facilitator service has used up its own → 429
     │   └── PriceNotConfigured      a paid view without a price in force (also ConfigurationError)
     └── LedgerError
         └── InvalidTransition       a transition the state machine does not draw, or a lost race
@@ -146,6 +149,13 @@ class SettlementUnknown(SettlementError):
     retryable = True
 
 
+class DuplicateSettlement(SettlementError):
+    """The payment is settled, and that was reported to another request (``succeeds_once``)."""
+
+    code = Code.DUPLICATE_SETTLEMENT
+    message = "This payment was settled for another request. It is not charged again."
+
+
 class ServiceUnavailable(X402Error):
     """Something needed was out of reach *before* anything was sent: nobody was charged."""
 
@@ -160,6 +170,26 @@ class FacilitatorUnavailable(ServiceUnavailable):
 
 class RpcUnavailable(ServiceUnavailable):
     """No RPC endpoint of the network answered."""
+
+
+class BudgetExceeded(ServiceUnavailable):
+    """A key of the facilitator service has used up what it may. ``retry_after`` is in seconds."""
+
+    code = Code.TOO_MANY_REQUESTS
+    message = "This API key has made too many requests. Slow down."
+
+    def __init__(
+        self, message: str | None = None, *, code: str | None = None, retry_after: int
+    ) -> None:
+        super().__init__(message, code=code)
+        self.retry_after = retry_after
+
+
+class InvalidApiKey(X402Error):
+    """The facilitator service was asked without a key, or with one it does not know (401)."""
+
+    code = Code.INVALID_API_KEY
+    message = "Send a valid API key: 'Authorization: Bearer …'."
 
 
 class PriceNotConfigured(ServiceUnavailable, ConfigurationError):

@@ -14,6 +14,7 @@ from celery import Celery, current_app, shared_task
 
 from x402_django.conf import x402
 from x402_django.payments import confirmation, deferred, maintenance
+from x402_django.payments.service import budget
 
 
 @shared_task(name="x402_django.confirm_pending_payments", ignore_result=True)
@@ -32,6 +33,7 @@ def settle_deferred() -> str:
 def release_stale_claims() -> int:
     """Release the claims of dead processes, and empty stored responses past their time."""
     maintenance.purge_stored_responses()
+    budget.forget_old_counters()
     return maintenance.release_stale_claims()
 
 

@@ -6,6 +6,7 @@
 ``preview``          the 402 that a rule would produce, through the real pricing code
 ``routes``           the site's named routes, to choose pages from
 ``payments``         payments and their events: read-only
+``service``          the facilitator service: its keys, what it settled, what it lists
 ``receipts``         receipts: read-only, made to be printed
 ``chain``            settlement wallets and their transactions: read-only
 ``queue``            payments that wait for a transaction, and who sends them: read-only
@@ -26,17 +27,25 @@ from x402_django.admin.price_rules import PriceRuleAdmin
 from x402_django.admin.queue import ChainTransactionItemAdmin, SettlementLaneAdmin
 from x402_django.admin.receipts import ReceiptAdmin
 from x402_django.admin.scanning import ChainScanAdmin, ScannedBlockAdmin
+from x402_django.admin.service import (
+    FacilitatorKeyAdmin,
+    ListedResourceAdmin,
+    ServicePaymentAdmin,
+)
 
 __all__ = [
     "ChainScanAdmin",
     "ChainTransactionAdmin",
     "ChainTransactionItemAdmin",
+    "FacilitatorKeyAdmin",
+    "ListedResourceAdmin",
     "PaymentAdmin",
     "PaymentEventAdmin",
     "PaymentMethodAdmin",
     "PriceRuleAdmin",
     "ReceiptAdmin",
     "ScannedBlockAdmin",
+    "ServicePaymentAdmin",
     "SettlementLaneAdmin",
     "SettlementWalletAdmin",
 ]

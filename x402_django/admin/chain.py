@@ -97,7 +97,9 @@ class ChainTransactionAdmin(LedgerAdmin):
     def payment_links(self, row: ChainTransaction) -> SafeString | str:
         """Each with its place, and what became of it there."""
         items = row.items.select_related("payment").order_by("position")
-        items = items.only("position", "status", "payment__public_id", "payment__state")
+        items = items.only(
+            "position", "status", "payment__public_id", "payment__state", "payment__kind"
+        )
         lines = (
             (item.position + 1, display.object_link(item.payment), item.get_status_display())
             for item in items

@@ -78,7 +78,10 @@ def object_link(obj: Any, text: str | None = None) -> SafeString | str:
     """A link to the admin page of ``obj``; an em dash for None."""
     if obj is None:
         return EMPTY
-    url = reverse(f"admin:{obj._meta.app_label}_{obj._meta.model_name}_change", args=[obj.pk])
+    model = obj._meta.model_name
+    if model == "payment" and obj.kind == Payment.Kind.SERVICE:
+        model = "servicepayment"  # in a list of its own
+    url = reverse(f"admin:{obj._meta.app_label}_{model}_change", args=[obj.pk])
     return format_html('<a href="{}">{}</a>', url, text if text is not None else str(obj))
 
 
@@ -86,7 +89,7 @@ def payment_link(payment_id: int | None) -> SafeString | str:
     """A link to the page of a payment, without reading the wide columns of its row."""
     if payment_id is None:
         return EMPTY
-    payments = Payment.objects.only("public_id", "state")
+    payments = Payment.objects.only("public_id", "state", "kind")
     return object_link(payments.filter(pk=payment_id).first())
 
 

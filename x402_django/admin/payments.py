@@ -142,6 +142,10 @@ class PaymentAdmin(MoneyColumns, LedgerAdmin):
         """The rows of a list that are summed above it."""
         return queryset.filter(state__in=(Payment.State.SETTLED, Payment.State.FINAL))
 
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """What this site sold. What it settled for others is in a list of its own."""
+        return super().get_queryset(request).filter(kind=Payment.Kind.SALE)
+
     @admin.display(description=_("payment"))
     def reference(self, payment: Payment) -> str:
         return payment.public_id[:12]
@@ -156,7 +160,8 @@ class PaymentAdmin(MoneyColumns, LedgerAdmin):
         notes = []
         if payment.state == Payment.State.SETTLING and payment.outcome_unknown_at is not None:
             notes.append(_("outcome unknown"))
-        if payment.is_paid and payment.delivered_at is None:
+        is_sale = payment.kind == Payment.Kind.SALE
+        if is_sale and payment.is_paid and payment.delivered_at is None:
             notes.append(_("owed to the payer"))
         if payment.flow == FLOW_DEFERRED and payment.delivered_at is not None:
             if payment.state in (Payment.State.VERIFIED, Payment.State.SETTLING):

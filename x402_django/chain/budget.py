@@ -16,9 +16,14 @@ from django.db.models.functions import Coalesce
 from x402_django import clock
 from x402_django.chain.storing import alias
 from x402_django.exceptions import FacilitatorUnavailable
-from x402_django.models import ChainTransaction, ChainTransactionItem
+from x402_django.models import ChainTransaction, ChainTransactionItem, Payment
 
 _WINDOW: Final = timedelta(hours=1)
+#: Of a transaction that one has to itself, and of a place in one that is shared.
+_WHOLE: Final = Coalesce(F("gas_used"), F("gas_limit"))
+_SHARE: Final = Coalesce(F("chain_transaction__gas_used"), F("chain_transaction__gas_limit")) / F(
+    "chain_transaction__payments_count"
+)
 
 
 def refuse_over(
@@ -53,9 +58,19 @@ def gas_used(network: str, facilitator: str, payer: str | None = None) -> int:
     if payer is not None:
         settled = settled.filter(payment__payer=payer)
         prepared = prepared.filter(prepares__payer=payer)
-    row = "chain_transaction__"
-    share = Coalesce(F(f"{row}gas_used"), F(f"{row}gas_limit")) / F(f"{row}payments_count")
-    return _sum(settled, share) + _sum(prepared, Coalesce(F("gas_used"), F("gas_limit")))
+    return _sum(settled, _SHARE) + _sum(prepared, _WHOLE)
+
+
+def gas_for(payment: Payment) -> int:
+    """Gas of all that was ever sent for one payment: its share of each transaction."""
+    dropped = ChainTransaction.Status.DROPPED
+    settled = ChainTransactionItem.objects.using(alias()).filter(
+        payment=payment, chain_transaction__isnull=False
+    )
+    prepared = ChainTransaction.objects.using(alias()).filter(prepares=payment)
+    return _sum(settled.exclude(chain_transaction__status=dropped), _SHARE) + _sum(
+        prepared.exclude(status=dropped), _WHOLE
+    )
 
 
 def _sum(rows: QuerySet[Any], gas: Any) -> int:

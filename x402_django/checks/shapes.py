@@ -76,6 +76,8 @@ _NUMBERS: Final = {
     "DEFERRED_MAX_EXPOSURE": _Range(whole=False, least=0),
     "DEFERRED_MIN_SETTLED": _Range(least=0),
     "FAILED_PAYER_MEMORY": _Range(least=0),
+    "SERVICE_MAX_BODY_BYTES": _Range(least=4096, most=1_048_576),
+    "SERVICE_MAX_PARALLEL": _Range(least=1),
 }
 #: Numbers that may be None.
 _OPTIONAL: Final = frozenset({"DEFERRED_MAX_EXPOSURE"})

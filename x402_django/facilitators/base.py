@@ -78,6 +78,8 @@ class BaseFacilitator:
     spends_gas: bool = False
     #: Whether it works only on networks with ``RPC_URLS`` or a ``PROVIDER``.
     needs_rpc: bool = False
+    #: Gas that settling one payment may use at the most; 0 if it spends none.
+    gas_per_payment: int = 0
     #: Names of the ``OPTIONS`` it knows; others are reported by ``check``.
     option_names: ClassVar[frozenset[str]] = frozenset()
     #: Those of them that are numbers above zero.

@@ -100,6 +100,10 @@ class LocalFacilitator(BaseFacilitator):
         """The first of the wallets: the one that is simulated with."""
         return self.accounts[0]
 
+    @property
+    def gas_per_payment(self) -> int:  # type: ignore[override]
+        return int(self.options.get("MAX_GAS", DEFAULT_MAX_GAS))
+
     def keepers(self) -> Sequence[Keeper]:
         from x402_django.chain.upkeep import Keeper
 

@@ -135,6 +135,24 @@ class CDPFacilitator(_KeyedFacilitator):
         return tokens.SigningKey(secret, f"The environment variable {variable}")
 
 
+class BearerFacilitator(_KeyedFacilitator):
+    """A service that wants a fixed key, ``Authorization: Bearer …``: another site's
+    ``x402_django.facilitators.urls`` among them.
+
+    Options:
+        URL: its base address; required.
+        API_KEY_ENV: environment variable with the key; default ``X402_FACILITATOR_KEY``.
+        Others: as ``RemoteFacilitator``, without ``AUTH``.
+    """
+
+    variables = {"API_KEY_ENV": "X402_FACILITATOR_KEY"}
+    option_names = _COMMON | frozenset(variables)
+
+    def headers(self, method: str, endpoint: str) -> dict[str, str]:
+        key = tokens.from_environment(self.variable("API_KEY_ENV"))
+        return {"Authorization": f"Bearer {key}"}
+
+
 class ThirdwebFacilitator(_KeyedFacilitator):
     """thirdweb, with the secret key of a project; it settles from that project's server wallet.
 

@@ -23,7 +23,8 @@ TEMPLATE = "x402_django/payment_status.html"
 def payment_status(request: HttpRequest, public_id: str) -> HttpResponse:
     """What is known of a payment. Shows no payload, no signature and no other payment."""
     payment = (
-        Payment.objects.filter(public_id=public_id)
+        Payment.objects.sales()
+        .filter(public_id=public_id)
         .only(
             "public_id", "state", "network", "asset", "amount", "asset_symbol", "transaction",
             "delivered_at", "failure_code", "outcome_unknown_at", "created_at", "settled_at",

@@ -8,16 +8,20 @@ from x402_django.models.chain import (
     SettlementWallet,
 )
 from x402_django.models.fields import ExactSum, Uint256Field
-from x402_django.models.ledger import Payment, PaymentEvent, Receipt
+from x402_django.models.ledger import Payment, PaymentEvent, Receipt, ServicePayment
 from x402_django.models.merchant import Flow, PaymentMethod, PriceRule, Scheme
 from x402_django.models.scan import ChainScan, ScannedBlock
+from x402_django.models.service import FacilitatorKey, FacilitatorUsage, ListedResource
 
 __all__ = [
     "ChainScan",
     "ChainTransaction",
     "ChainTransactionItem",
     "ExactSum",
+    "FacilitatorKey",
+    "FacilitatorUsage",
     "Flow",
+    "ListedResource",
     "Payment",
     "PaymentEvent",
     "PaymentMethod",
@@ -26,6 +30,7 @@ __all__ = [
     "ReplacedTransaction",
     "ScannedBlock",
     "Scheme",
+    "ServicePayment",
     "SettlementLane",
     "SettlementWallet",
     "Uint256Field",

@@ -37,7 +37,8 @@ _OWED_SUM: Final = """
 """
 _NOT_IN_DEFAULT: Final = """
     NOT EXISTS (SELECT 1 FROM {table} o
-     WHERE o.payer = %s AND o.state IN ('failed', 'expired') AND o.state_changed_at > %s)
+     WHERE o.payer = %s AND o.state IN ('failed', 'expired') AND o.state_changed_at > %s
+     AND o.kind = 'sale')
 """
 _HAS_SETTLED: Final = """
     (SELECT COUNT(*) FROM (SELECT 1 FROM {receipts} r WHERE r.payer = %s LIMIT %s) paid) >= %s

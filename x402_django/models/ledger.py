@@ -17,6 +17,7 @@ from x402_django.models.callbacks import SettledCallbacks
 from x402_django.models.fields import Uint256Field
 from x402_django.models.merchant import Flow, PaymentMethod, PriceRule
 from x402_django.models.querysets import AppendOnlyQuerySet, PaymentQuerySet
+from x402_django.models.service import FacilitatorKey
 
 
 def new_public_id() -> str:
@@ -44,7 +45,26 @@ class Payment(SettledCallbacks, models.Model):
         REVERSED = "reversed", _("reversed")
         REFUNDED = "refunded", _("refunded")
 
+    class Kind(models.TextChoices):
+        """Whose income it is. Each kind has books of its own: nothing of one counts in the other,
+        and an authorization may stand in both, as when this site sells through its own service.
+        """
+
+        SALE = "sale", _("sold by this site")
+        SERVICE = "service", _("settled for others")
+
     public_id = models.CharField(max_length=40, default=new_public_id, editable=False)
+    kind = models.CharField(_("kind"), max_length=8, choices=Kind, default=Kind.SALE)
+    #: Of the facilitator service: whose request it was.
+    service_key = models.ForeignKey(
+        FacilitatorKey,
+        verbose_name=_("API key"),
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        db_index=False,
+        related_name="payments",
+    )
     state = models.CharField(_("state"), max_length=16, choices=State, default=State.CLAIMED)
     state_changed_at = models.DateTimeField(_("state changed"))
     #: Counts claims of this row; a worker whose claim was released and taken over cannot write.
@@ -129,11 +149,11 @@ class Payment(SettledCallbacks, models.Model):
         ordering = ["-pk"]
         constraints = [
             models.UniqueConstraint(
-                fields=["network", "asset", "payer", "nonce"],
+                fields=["network", "asset", "payer", "nonce", "kind"],
                 name="x402_payment_authorization_uniq",
             ),
             models.UniqueConstraint(
-                fields=["network", "transaction", "log_index"],
+                fields=["network", "transaction", "log_index", "kind"],
                 condition=Q(log_index__isnull=False),
                 name="x402_payment_transfer_uniq",
             ),
@@ -142,6 +162,11 @@ class Payment(SettledCallbacks, models.Model):
                 condition=~Q(state__in=["settled", "final"])
                 | (~Q(transaction="") & Q(settled_at__isnull=False)),
                 name="x402_payment_settled_has_tx",
+            ),
+            models.CheckConstraint(
+                condition=Q(kind="sale", service_key__isnull=True)
+                | Q(kind="service", service_key__isnull=False),
+                name="x402_payment_service_has_key",
             ),
         ]
         indexes = [
@@ -172,6 +197,12 @@ class Payment(SettledCallbacks, models.Model):
                 condition=Q(state="settled"),
                 name="x402_payment_unfinal_idx",
             ),
+            models.Index(fields=["kind", "-id"], name="x402_payment_kind_idx"),
+            models.Index(
+                fields=["service_key", "-id"],
+                condition=Q(kind="service"),
+                name="x402_payment_service_key_idx",
+            ),
             models.Index(fields=["state", "-id"], name="x402_payment_state_idx"),
             models.Index(fields=["payer", "-id"], name="x402_payment_payer_idx"),
             models.Index(fields=["transaction"], name="x402_payment_tx_idx"),
@@ -190,6 +221,15 @@ class Payment(SettledCallbacks, models.Model):
     def is_paid(self) -> bool:
         """Whether the money has arrived, as far as the ledger knows."""
         return self.state in (self.State.SETTLED, self.State.FINAL)
+
+
+class ServicePayment(Payment):
+    """A payment that the facilitator service settled for others, for a list of its own."""
+
+    class Meta:
+        proxy = True
+        verbose_name = _("payment settled for others")
+        verbose_name_plural = _("payments settled for others")
 
 
 class _AppendOnly(models.Model):

@@ -20,9 +20,17 @@ OWING_STATES = ("settling", "settled", "final")
 class PaymentQuerySet(models.QuerySet["Payment"]):
     """Questions the ledger is asked, by their names."""
 
+    def sales(self) -> PaymentQuerySet:
+        """What this site sold: its own income."""
+        return self.filter(kind="sale")
+
+    def for_others(self) -> PaymentQuerySet:
+        """What the facilitator service settled for the holders of its API keys."""
+        return self.filter(kind="service")
+
     def debts(self) -> PaymentQuerySet:
         """Settled and not delivered: owed to the payer."""
-        return self.filter(state__in=("settled", "final"), delivered_at__isnull=True)
+        return self.sales().filter(state__in=("settled", "final"), delivered_at__isnull=True)
 
     def owed_for(
         self, payer: str, fingerprint: str, *, settling_before: datetime
@@ -32,14 +40,18 @@ class PaymentQuerySet(models.QuerySet["Payment"]):
         Those settled and undelivered, those whose outcome is unknown, and those that have been
         settling since before ``settling_before`` (their process is taken for dead).
         """
-        return self.filter(
-            payer=payer,
-            request_fingerprint=fingerprint,
-            state__in=OWING_STATES,
-            delivered_at__isnull=True,
-        ).exclude(
-            Q(state="settling", outcome_unknown_at__isnull=True)
-            & Q(state_changed_at__gte=settling_before)
+        return (
+            self.sales()
+            .filter(
+                payer=payer,
+                request_fingerprint=fingerprint,
+                state__in=OWING_STATES,
+                delivered_at__isnull=True,
+            )
+            .exclude(
+                Q(state="settling", outcome_unknown_at__isnull=True)
+                & Q(state_changed_at__gte=settling_before)
+            )
         )
 
     def unsettled(self, payer: str | None = None) -> PaymentQuerySet:
@@ -49,7 +61,8 @@ class PaymentQuerySet(models.QuerySet["Payment"]):
 
     def failed_by(self, payer: str, *, since: datetime) -> PaymentQuerySet:
         """Payments of ``payer`` whose settlement failed, or came too late, after ``since``."""
-        return self.filter(payer=payer, state__in=("failed", "expired"), state_changed_at__gt=since)
+        failed = self.sales().filter(payer=payer, state__in=("failed", "expired"))
+        return failed.filter(state_changed_at__gt=since)
 
     def claim(
         self, payment: Payment, *, settling_before: datetime, failed_since: datetime | None = None

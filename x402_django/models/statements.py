@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 
     from x402_django.models.ledger import Payment
 
-#: What identifies an authorization on its chain (EIP-3009: nonces are per token and authorizer).
-IDENTITY = ("network", "asset", "payer", "nonce")
+#: What identifies an authorization on its chain (EIP-3009: nonces are per token and authorizer),
+#: and whose books it is in.
+IDENTITY = ("network", "asset", "payer", "nonce", "kind")
 
 #: ``PaymentQuerySet.owed_for`` in SQL. The states are written out so that SQLite, too, sees that
 #: the partial index of debts applies.
 _OWED = """
     SELECT 1 FROM {payment}
-    WHERE {payer} = %s AND {request_fingerprint} = %s
+    WHERE {payer} = %s AND {request_fingerprint} = %s AND {kind} = 'sale'
     AND {state} IN ('settling', 'settled', 'final') AND {delivered_at} IS NULL
     AND ({state} <> 'settling' OR {outcome_unknown_at} IS NOT NULL OR {state_changed_at} < %s)
 """
@@ -41,6 +42,7 @@ _OWED = """
 _FLOW = """CASE WHEN EXISTS (
     SELECT 1 FROM {payment}
     WHERE {payer} = %s AND {state} IN ('failed', 'expired') AND {state_changed_at} > %s
+    AND {kind} = 'sale'
 ) THEN 'upfront' ELSE %s END"""
 
 

@@ -26,8 +26,11 @@ _SIGNALS: Final[Mapping[str, Signal]] = {
 def announce(payment: Payment, transitions: Iterable[tuple[str, str]], *, delivered: bool) -> None:
     """Send the signals of committed ``transitions`` (from, to), then of a delivery.
 
-    Never raises: ``send_robust`` logs what receivers raise.
+    Never raises: ``send_robust`` logs what receivers raise. They are about what this site sells:
+    what it settles for others is announced to nobody.
     """
+    if payment.kind != Payment.Kind.SALE:
+        return
     for before, after in transitions:
         signal = _SIGNALS.get(after)
         # Back from settling to wait for the next batch: it was verified long ago.

@@ -94,7 +94,7 @@ def payees_of(network: str) -> set[str]:
 
 def first_presented(network: str) -> datetime | None:
     """When the ledger's first payment on ``network`` was presented; None if it has none."""
-    rows = Payment.objects.filter(network=network).order_by("pk")
+    rows = Payment.objects.sales().filter(network=network).order_by("pk")
     return rows.values_list("created_at", flat=True).first()
 
 
@@ -137,7 +137,7 @@ def unbooked_by_nonce(
     found = {}
     for start in range(0, len(wanted), CHUNK):
         some = wanted[start : start + CHUNK]
-        rows = Payment.objects.filter(
+        rows = Payment.objects.sales().filter(
             network=network,
             asset__in={asset for asset, _, _ in some},
             payer__in={payer for _, payer, _ in some},

@@ -96,7 +96,8 @@ def claim_known(presented: PresentedPayment, facts: RequestFacts) -> Claim | Non
     is still its payer's. Only the very same payload counts. Raises PaymentRefused as ``claim``.
     """
     rows = (
-        Payment.objects.defer("response_body")
+        Payment.objects.sales()
+        .defer("response_body")
         .filter(network=presented.network, payer=presented.payer, nonce=presented.nonce)
         .exclude(state__in=(State.CLAIMED, State.RELEASED, State.REJECTED))
     )

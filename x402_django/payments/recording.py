@@ -41,8 +41,10 @@ def mark_settled(
 ) -> None:
     """Write ``settled`` and the receipt in one transaction."""
     now = clock.now()
-    # Settled a second time, after a reorganisation: the receipt it has stands.
-    receipt = None if payment.settled_at else _receipt(payment, settlement.transaction)
+    # Settled a second time, after a reorganisation: the receipt it has stands. What was settled
+    # for others is no income of ours.
+    ours = payment.kind == Payment.Kind.SALE
+    receipt = _receipt(payment, settlement.transaction) if ours and not payment.settled_at else None
     try:
         advance(
             payment,

@@ -52,6 +52,14 @@ def read_payment_header(headers: Mapping[str, str]) -> PresentedPayment | None:
     return None
 
 
+def decode_payload(data: Mapping[str, Any]) -> PresentedPayment:
+    """A payment payload that came as JSON, of either version. Raises as ``read_payment_header``."""
+    version = data.get("x402Version")
+    if type(version) is not int or version not in (1, 2):
+        raise MalformedPayment("'x402Version' must be 1 or 2.", code=Code.INVALID_VERSION)
+    return _decode_v2(data) if version == 2 else _decode_v1(data)
+
+
 def _decode(value: str, *, version: int) -> dict[str, Any]:
     limit = conf.x402.max_header_bytes
     if len(value) > limit:

@@ -28,6 +28,8 @@ X402 = {
             ],
         }
     },
+    "SETTLEMENT_TIMEOUT": float(os.environ.get("SITE_SETTLEMENT_TIMEOUT", "25")),
+    "SERVICE_FACILITATOR": "default",
     "FACILITATORS": {
         "default": {
             "BACKEND": "x402_django.facilitators.LocalFacilitator",

@@ -6,5 +6,6 @@ urlpatterns = [
     path("counted/", views.counted),
     path("counted-async/", views.counted_async),
     path("ledger/", views.ledger),
+    path("facilitator/", include("x402_django.facilitators.urls")),
     path("", include("tests.urls")),
 ]

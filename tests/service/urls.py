@@ -1,0 +1,6 @@
+from django.urls import include, path
+
+urlpatterns = [
+    path("facilitator/", include("x402_django.facilitators.urls")),
+    path("", include("tests.admin.urls")),
+]

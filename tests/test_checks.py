@@ -575,6 +575,27 @@ def test_check_has_a_tag_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no issues" in capsys.readouterr().out
 
 
+def test_unsigned_proofs_are_warned_of() -> None:
+    with override_settings(X402=x402(ALLOW_UNSIGNED_PROOFS=True)):
+        assert ids() == ["W020"]
+
+
+def test_transfer_proofs_need_an_endpoint() -> None:
+    with override_settings(X402=x402(TRANSFER_PROOFS=True)):
+        assert ids() == []
+    trusting = {"default": {"BACKEND": "tests.test_checks.Trusting"}}
+    with override_settings(
+        X402=x402(TRANSFER_PROOFS=True, NETWORKS={NETWORK: {}}, FACILITATORS=trusting)
+    ):
+        assert ids() == ["W021"]
+
+
+@pytest.mark.parametrize("key", ["TRANSFER_PROOFS", "ALLOW_UNSIGNED_PROOFS"])
+def test_a_switch_is_true_or_false(key: str) -> None:
+    with override_settings(X402=x402(**{key: "yes"})):
+        assert ids() == ["E008"]
+
+
 def test_every_id_is_in_the_docs() -> None:
     import re
     from pathlib import Path

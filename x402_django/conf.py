@@ -41,6 +41,9 @@ DEFAULTS: Final[dict[str, Any]] = {
     "SERVICE_FACILITATOR": None,
     "SERVICE_MAX_BODY_BYTES": 65_536,
     "SERVICE_MAX_PARALLEL": 16,
+    "TRANSFER_PROOFS": False,
+    "TRANSFER_PROOF_TIMEOUT": 3600,
+    "ALLOW_UNSIGNED_PROOFS": False,
 }
 
 NETWORK_DEFAULTS: Final[dict[str, Any]] = {
@@ -228,6 +231,24 @@ class X402Settings:
     def service_max_parallel(self) -> int:
         """Requests of the facilitator service that one process verifies, and settles, at once."""
         return int(self._get("SERVICE_MAX_PARALLEL"))
+
+    @property
+    def transfer_proofs(self) -> bool:
+        """Whether PAY_TO takes transfers proven by their hash; payment methods say so themselves.
+
+        Only a real ``True`` counts: this opens a way of being paid.
+        """
+        return self._get("TRANSFER_PROOFS") is True
+
+    @property
+    def transfer_proof_timeout(self) -> int:
+        """Seconds within which a challenged transfer must be made."""
+        return int(self._get("TRANSFER_PROOF_TIMEOUT"))
+
+    @property
+    def allow_unsigned_proofs(self) -> bool:
+        """Whether whoever knows a transfer's hash may use it. Only a real ``True`` counts."""
+        return self._get("ALLOW_UNSIGNED_PROOFS") is True
 
     @property
     def networks(self) -> Mapping[str, NetworkSettings]:

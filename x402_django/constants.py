@@ -13,6 +13,11 @@ PAYMENT_RESPONSE_HEADER: Final = "PAYMENT-RESPONSE"
 V1_PAYMENT_HEADER: Final = "X-PAYMENT"
 V1_PAYMENT_RESPONSE_HEADER: Final = "X-PAYMENT-RESPONSE"
 
+#: Transfer proofs (docs/transfer-proofs.md): what a challenge names, and what comes back.
+TRANSFER_REQUIRED_HEADER: Final = "X-402-Required"
+PAY_URL_HEADER: Final = "Pay-URL"
+PROOF_HEADERS: Final = ("X-402-Proof", "X-Payment-Proof")
+
 #: Request headers that carry a payment; answers vary on them.
 PAYMENT_HEADERS: Final = (PAYMENT_SIGNATURE_HEADER, V1_PAYMENT_HEADER)
 #: Response headers a browser-side client must be allowed to read (CORS).
@@ -23,6 +28,8 @@ EXPOSED_HEADERS: Final = (
 )
 
 SCHEME_EXACT: Final = "exact"
+#: In the ledger alone: a transfer that the payer made itself. Never in a v2 or v1 challenge.
+SCHEME_TRANSFER: Final = "transfer"
 
 #: Largest value of a Solidity ``uint256``.
 UINT256_MAX: Final = 2**256 - 1
@@ -62,6 +69,15 @@ class Code:
     # 402, ours
     NONCE_USED: Final = "invalid_exact_evm_nonce_already_used"
     ALREADY_USED: Final = "payment_already_used"
+    # 402, transfer proofs
+    PAYMENT_PENDING: Final = "payment_pending"
+    INVALID_CHALLENGE: Final = "invalid_challenge"
+    CHALLENGE_EXPIRED: Final = "challenge_expired"
+    CHALLENGE_MISMATCH: Final = "challenge_for_another_request"
+    PROOF_NOT_SIGNED: Final = "proof_not_signed"
+    INVALID_PROOF_SIGNATURE: Final = "invalid_proof_signature"
+    TRANSFER_NOT_FOUND: Final = "transfer_not_found"
+    TRANSFER_TOO_OLD: Final = "transfer_before_challenge"
     # Of the facilitator service: reasons in its answers, and its own refusals (401, 413, 429)
     OTHER_NAME: Final = "invalid_exact_evm_token_name_mismatch"
     OTHER_VERSION: Final = "invalid_exact_evm_token_version_mismatch"

@@ -6,6 +6,7 @@
     ├── MalformedPayment            the header cannot be read                        → 400
     ├── PaymentRefused              readable, but not a payment for this offer       → 402
     ├── InvalidApiKey               the facilitator service does not know the caller → 401
+    ├── PaymentPending              a transfer that is not deep enough in the chain  → 402
     ├── SettlementError
     │   ├── SettlementFailed        definite: no money moved and none will           → 402
     │   ├── SettlementUnknown       money may have moved; only the chain can tell    → 503
@@ -119,6 +120,24 @@ class PaymentRefused(X402Error):
 
     def __init__(self, message: str | None = None, *, code: str | None = None) -> None:
         super().__init__(message or self._SENTENCES.get(code or self.code), code=code)
+
+
+class PaymentPending(X402Error):
+    """A proven transfer is not mined, or not deep enough: come back with the same proof.
+
+    ``payment`` is its row in the ledger (models.Payment); None while there is none.
+    """
+
+    code = Code.PAYMENT_PENDING
+    message = (
+        "The transfer is not confirmed yet. Do not pay again; repeat this request, with the same "
+        "proof, in a moment."
+    )
+    retryable = True
+
+    def __init__(self, payment: Any = None) -> None:
+        super().__init__()
+        self.payment = payment
 
 
 class SettlementError(X402Error):

@@ -386,3 +386,18 @@ class TestOtherPages:
         event = make_event(payment)
         html = desk.get(page("paymentevent_change", event.pk)).content.decode()
         assert page("payment_change", payment.pk) in html
+
+
+def test_the_page_of_a_payment_by_the_payers_own_transfer(desk: Client) -> None:
+    """It carries no authorization, and its proof's signature is shown no more than another's."""
+    proof = {"txHash": "0x" + "d" * 64, "chainId": 1, "challengeId": "c", "signature": SIGNATURE}
+    payment = make_payment(
+        scheme="transfer", nonce="t:" + "1" * 64, facilitator="", flow="upfront",
+        payload={**proof, "issuedAt": 1}, transaction="0x" + "d" * 64,
+    )  # fmt: skip
+    content = desk.get(page("payment_change", payment.pk)).content.decode()
+    assert payment.public_id in content
+    assert "0x" + "d" * 64 in content
+    assert SIGNATURE not in content
+    found = desk.get(page("payment_changelist"), {"q": "0x" + "d" * 64}).content.decode()
+    assert payment.public_id[:12] in found

@@ -168,3 +168,20 @@ def test_the_list_says_which_rows_the_settings_support(desk: Client) -> None:
     html = desk.get(reverse("admin:x402_django_paymentmethod_changelist")).content.decode()
     assert html.count("icon-yes.svg") == 3  # active twice, in the settings once
     assert html.count("icon-no.svg") == 1
+
+
+def test_transfer_proofs_are_switched_on_per_method(desk: Client) -> None:
+    assert desk.post(reverse(ADD), form(transfer_proofs="on")).status_code == 302
+    assert PaymentMethod.objects.get().transfer_proofs is True
+
+
+def test_transfer_proofs_are_off_unless_chosen(desk: Client) -> None:
+    assert desk.post(reverse(ADD), form()).status_code == 302
+    assert PaymentMethod.objects.get().transfer_proofs is False
+
+
+def test_transfer_proofs_need_a_network_that_can_be_read(desk: Client, settings: Any) -> None:
+    settings.X402 = {**settings.X402, "NETWORKS": {NETWORK: {}}}
+    found = errors(desk, transfer_proofs="on")
+    assert list(found) == ["transfer_proofs"]
+    assert f'RPC_URLS to X402["NETWORKS"]["{NETWORK}"]' in found["transfer_proofs"][0]

@@ -32,6 +32,8 @@ class ScriptedNode:
     logs: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     tags: dict[str, int | None] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    #: Hashes of transactions that it knows and has not mined.
+    pending: set[str] = field(default_factory=set)
     #: Most logs in one answer; more are refused.
     most_logs: int = 10**9
     batches: bool = True
@@ -61,6 +63,15 @@ class ScriptedNode:
             topics = ["0x" + AUTHORIZATION_USED.hex(), word(payer), nonce]
             logs.append({**common, "topics": topics, "data": "0x", "logIndex": hex(len(logs))})
             topics = ["0x" + TRANSFER.hex(), word(payer), word(payee)]
+            data = "0x" + amount.to_bytes(32, "big").hex()
+            logs.append({**common, "topics": topics, "data": data, "logIndex": hex(len(logs))})
+
+    def transfer(self, number: int, transaction: str, token: str, *paid: tuple[str, str, int]):
+        """A transaction that transfers ``(sender, payee, amount)``, in that block."""
+        logs = self.logs.setdefault(number, [])
+        common = {"address": token, "transactionHash": transaction, "removed": False}
+        for sender, payee, amount in paid:
+            topics = ["0x" + TRANSFER.hex(), word(sender), word(payee)]
             data = "0x" + amount.to_bytes(32, "big").hex()
             logs.append({**common, "topics": topics, "data": data, "logIndex": hex(len(logs))})
 
@@ -100,6 +111,13 @@ class ScriptedNode:
     def eth_call(self, call: dict[str, Any], block: Any) -> str:
         """``authorizationState`` alone."""
         return "0x" + int("0x" + call["data"][-64:] in self.used).to_bytes(32, "big").hex()
+
+    def eth_getTransactionByHash(self, transaction: str) -> Any:
+        """Whether and where it is; no more."""
+        receipt = self.eth_getTransactionReceipt(transaction)
+        if receipt is None and transaction not in self.pending:
+            return None
+        return {"hash": transaction, "blockNumber": receipt and receipt["blockNumber"]}
 
     def eth_getTransactionReceipt(self, transaction: str) -> Any:
         for number, logs in self.logs.items():

@@ -205,13 +205,6 @@ def test_a_payment_of_another_amount_in_its_place_proves_nothing(node) -> None:
     assert (report.final, report.out_of_reach, row.state) == (0, 1, "settled")
 
 
-def test_payments_without_an_authorization_are_known_by_their_place(node) -> None:
-    row = payments(1, scheme="transfer")[0]
-    put_on_chain(node, [row], [100])
-    Payment.objects.update(nonce="0x" + "77" * 32)
-    assert confirm_pending_payments().final == 1
-
-
 @pytest.mark.parametrize(
     ("usd", "depth"), [("0.01", 1), ("9.99", 1), ("10", 3), ("999", 3), ("1000", 12), (None, 12)]
 )

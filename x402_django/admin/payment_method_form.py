@@ -81,7 +81,16 @@ class PaymentMethodForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = PaymentMethod
-        fields = ("name", "active", "priority", *_TOKEN_FIELDS, "pay_to", "facilitator", "scheme")
+        fields = (
+            "name",
+            "active",
+            "priority",
+            *_TOKEN_FIELDS,
+            "pay_to",
+            "facilitator",
+            "scheme",
+            "transfer_proofs",
+        )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -135,6 +144,7 @@ class PaymentMethodForm(forms.ModelForm):  # type: ignore[type-arg]
             if name not in self.errors and self.cleaned_data.get(name) in (None, ""):
                 self.add_error(name, self.fields[name].error_messages["required"])
         self._check_network()
+        self._check_transfer_proofs()
         for name in ("asset", "pay_to"):
             self._check_address(name)
         pay_to, asset = self.cleaned_data.get("pay_to"), self.cleaned_data.get("asset")
@@ -169,6 +179,22 @@ class PaymentMethodForm(forms.ModelForm):  # type: ignore[type-arg]
                     params={"label": network_label(network), "network": network},
                 ),
             )
+
+    def _check_transfer_proofs(self) -> None:
+        network = x402.networks.get(self.cleaned_data.get("network") or "")
+        if network is None or network.has_rpc or not self.cleaned_data.get("transfer_proofs"):
+            return
+        self.add_error(
+            "transfer_proofs",
+            ValidationError(
+                _(
+                    "A transfer can only be proven on a network that this site can read. Add "
+                    'RPC_URLS to X402["NETWORKS"]["%(network)s"] in the settings.'
+                ),
+                code="unreadable_network",
+                params={"network": network.network},
+            ),
+        )
 
     def _check_address(self, name: str) -> None:
         address = self.cleaned_data.get(name)

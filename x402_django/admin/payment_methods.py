@@ -50,7 +50,7 @@ class PaymentMethodAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
                 ),
             },
         ),
-        (_("Payee"), {"fields": ("pay_to", "facilitator", "scheme")}),
+        (_("Payee"), {"fields": ("pay_to", "facilitator", "scheme", "transfer_proofs")}),
     )
 
     class Media:

@@ -13,6 +13,7 @@ from django.db import router
 from django.db.models import Q
 
 from x402_django import clock
+from x402_django.constants import SCHEME_EXACT
 from x402_django.models import ChainTransactionItem, Payment, SettlementLane
 
 Status = ChainTransactionItem.Status
@@ -71,7 +72,7 @@ def waiting(
         ChainTransactionItem.objects.using(_alias())
         .filter(network=network, facilitator=facilitator, status=Status.WAITING)
         # Whoever waited may be dead, and the payment long decided.
-        .filter(payment__state=Payment.State.SETTLING)
+        .filter(payment__state=Payment.State.SETTLING, payment__scheme=SCHEME_EXACT)
         .select_related("payment")
         .defer("payment__response_body")
         .order_by("pk")

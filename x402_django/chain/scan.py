@@ -31,10 +31,11 @@ class ChainMoved(RpcUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A block by number and hash; equal if it is the same block."""
+    """A block by number and hash; equal if it is the same block. ``timestamp`` is in seconds."""
 
     number: int
     hash: str
+    timestamp: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +63,14 @@ class Piece:
     """What a range of blocks holds, ``last`` being its last block.
 
     ``authorized``: transfers by the authorization ``(asset, payer, nonce)`` they belong to, in
-    their order. ``transfers``: all to our payees, by transaction and log index.
+    their order. ``plain``: those that surely belong to none, by transaction; where the sender used
+    an authorization in the same transaction, only its receipt can tell them apart.
     """
 
     first: int
     last: Block
     authorized: dict[tuple[str, str, str], list[Transfer]] = field(default_factory=dict)
-    transfers: dict[tuple[str, int], Transfer] = field(default_factory=dict)
+    plain: dict[str, list[Transfer]] = field(default_factory=dict)
 
 
 def read_view(network: str, numbers: Sequence[int] = (), tags: Sequence[str] = ()) -> View:
@@ -158,10 +160,12 @@ def _pair(piece: Piece, logs: list[dict[str, Any]]) -> None:
         if number == piece.last.number and block_hash != piece.last.hash:
             raise ChainMoved("The chain was reorganised while it was read.")
         group = list(together)
+        used = [log["topics"] for log in group if log["topics"][:1] == [AUTHORIZATION_USED]]
+        authorizers = {topics[1] for topics in used if len(topics) > 1}
         for log in group:
             transfer = _as_transfer(log, log["topics"])
-            if transfer is not None:
-                piece.transfers[log["transactionHash"], log["logIndex"]] = transfer
+            if transfer is not None and log["topics"][1] not in authorizers:
+                piece.plain.setdefault(log["transactionHash"], []).append(transfer)
         for authorization, moved, found in authorized_transfers(group):
             transfer = _as_transfer(found, moved)
             if transfer is None or len(authorization) != 3 or authorization[1] != moved[1]:
@@ -210,7 +214,8 @@ def _as_block(network: str, raw: Any) -> Block | None:
     if raw is None:
         return None
     try:
-        return Block(int(raw["number"], 16), _hex(_bytes(raw["hash"])))
+        number, timestamp = int(raw["number"], 16), int(raw["timestamp"], 16)
+        return Block(number, _hex(_bytes(raw["hash"])), timestamp)
     except (KeyError, TypeError, ValueError) as error:
         raise RpcUnavailable(f"The RPC endpoint of {network} sent a malformed block.") from error
 

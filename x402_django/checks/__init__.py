@@ -5,6 +5,7 @@
 ``networks``        networks, tokens and the payee's address
 ``facilitators``    backends, and what each says of its own options
 ``middleware``      the gate is installed, once, and nothing undoes it
+``proofs``          transfer proofs
 ``deployment``      what is fine at home and hurts in production
 ``service``         the facilitator service can settle, in time for who asks
 ``database``        what only rows can tell (``check --database``, ``migrate``)
@@ -26,6 +27,7 @@ from x402_django.checks.deployment import (
 from x402_django.checks.facilitators import check_facilitators, check_networks_have_proof
 from x402_django.checks.middleware import check_middleware
 from x402_django.checks.networks import check_assets, check_network_names, check_pay_to
+from x402_django.checks.proofs import check_transfer_proofs
 from x402_django.checks.service import check_service
 from x402_django.checks.shapes import check_keys, check_numbers, check_shapes, check_timeouts
 
@@ -47,5 +49,6 @@ __all__ = [
     "check_status_url",
     "check_time_zone",
     "check_timeouts",
+    "check_transfer_proofs",
     "check_ways_of_being_paid",
 ]

@@ -78,6 +78,7 @@ _NUMBERS: Final = {
     "FAILED_PAYER_MEMORY": _Range(least=0),
     "SERVICE_MAX_BODY_BYTES": _Range(least=4096, most=1_048_576),
     "SERVICE_MAX_PARALLEL": _Range(least=1),
+    "TRANSFER_PROOF_TIMEOUT": _Range(least=60),
 }
 #: Numbers that may be None.
 _OPTIONAL: Final = frozenset({"DEFERRED_MAX_EXPOSURE"})

@@ -22,6 +22,7 @@ from x402_django.exceptions import (
     ConfigurationError,
     InvalidTransition,
     MalformedPayment,
+    PaymentPending,
     PaymentRefused,
     ServiceUnavailable,
     SettlementFailed,
@@ -30,6 +31,7 @@ from x402_django.exceptions import (
 )
 from x402_django.http import responses
 from x402_django.http.resource import payment_headers, request_facts
+from x402_django.http.transfers import PROOF_NOT_JUDGED, presented_proof
 from x402_django.payments.authenticity import refuse_forgery
 from x402_django.payments.claims import claim, claim_known
 from x402_django.payments.deferred import defer
@@ -47,6 +49,7 @@ from x402_django.payments.machine import annotate
 from x402_django.payments.recording import release
 from x402_django.payments.resolution import resolve
 from x402_django.payments.settlement import settle, verify
+from x402_django.payments.transfer_claims import claim_transfer
 from x402_django.payments.watching import watch_delivery
 from x402_django.protocol.offers import check_validity, match_offer
 from x402_django.protocol.wire import read_payment_header
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
     from x402_django.http.state import GateState
     from x402_django.models import Payment
     from x402_django.pricing import Quote
+    from x402_django.protocol.proofs import TransferProof
     from x402_django.protocol.types import PresentedPayment, SignedPayment
 
 logger = logging.getLogger("x402_django.http")
@@ -67,6 +71,9 @@ def open_gate(request: HttpRequest, state: GateState, quote: Quote) -> HttpRespo
     """Answer instead of the view, or return None when the view may run as paid."""
     state.quote = quote
     try:
+        proof = presented_proof(request, quote)
+        if proof is not None:
+            return _admit_proof(request, state, quote, proof)
         presented = read_payment_header(payment_headers(request))
         if presented is None:
             return responses.payment_required(request, quote)
@@ -108,6 +115,22 @@ def _admit(
         return _admit_claim(request, state, quote, known, None)
     refuse_forgery(signed)
     return _admit_claim(request, state, quote, claim(signed, quote, facts), signed)
+
+
+def _admit_proof(
+    request: HttpRequest, state: GateState, quote: Quote, proof: TransferProof
+) -> HttpResponseBase | None:
+    """A transfer that the payer made itself: paid before the view, like the flow ``upfront``."""
+    facts = request_facts(request)
+    try:
+        return _admit_claim(request, state, quote, claim_transfer(proof, quote, facts), None)
+    except PaymentPending as pending:
+        return responses.error_response(402, pending, payment=pending.payment)
+    except (ServiceUnavailable, ConfigurationError, DatabaseTrouble) as trouble:
+        # Their own words, "you were not charged", would be wrong: this money has moved already.
+        is_database = isinstance(trouble, DatabaseTrouble)
+        logger.warning("A transfer proof cannot be judged now: %s", trouble, exc_info=is_database)
+        return responses.error_response(503, PROOF_NOT_JUDGED)
 
 
 def _admit_claim(

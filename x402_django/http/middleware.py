@@ -24,7 +24,7 @@ from django.http.response import HttpResponseBase
 from x402_django.exceptions import PaymentRequired, ServiceUnavailable
 from x402_django.http import responses
 from x402_django.http.gate import abandon, close_gate, open_gate
-from x402_django.http.resource import payment_headers
+from x402_django.http.resource import carries_payment
 from x402_django.http.state import ATTRIBUTE, GateState
 from x402_django.payments.delivery import discard
 from x402_django.pricing import PaidViewOptions, Quote, quote_request
@@ -69,7 +69,7 @@ class PaymentMiddleware:
         state = _attach(request)
         response = self.get_response(request)
         if state.asked is not None and state.payment is None:
-            if not payment_headers(request):
+            if not carries_payment(request):
                 return _challenge_asked(request, state, response)
             answer = _take_payment(request, state, response)
             if answer is not None:
@@ -81,7 +81,7 @@ class PaymentMiddleware:
         state = _attach(request)
         response = await self._respond(request, state)
         if state.asked is not None and state.payment is None:
-            if not payment_headers(request):
+            if not carries_payment(request):
                 return await sync_to_async(_challenge_asked)(request, state, response)
             answer = await sync_to_async(_take_payment)(request, state, response)
             if answer is not None:
@@ -153,7 +153,7 @@ def _attach(request: HttpRequest) -> GateState:
     state = GateState(identity={name: attributes[name] for name in _IDENTITY if name in attributes})
     setattr(request, ATTRIBUTE, state)
     request.payment = None  # type: ignore[attr-defined]
-    if payment_headers(request):
+    if carries_payment(request):
         # A claim is bound to the body's digest: keep it before a form parser drains the stream.
         # What is wrong with it is found, and answered, when the claim is made.
         with suppress(RequestDataTooBig, RawPostDataException, UnreadablePostError):
@@ -233,7 +233,8 @@ def _challenge_asked(
     if quote is None:
         return response
     if response.status_code == 402 and isinstance(response, HttpResponse) and response.content:
-        return responses.add_challenge(response, responses.challenge_for(request, quote))
+        challenge = responses.challenge_for(request, quote)
+        return responses.add_challenge(request, response, quote, challenge)
     return responses.payment_required(request, quote)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from django.utils.encoding import iri_to_uri
 
 from x402_django.conf import x402
-from x402_django.constants import PAYMENT_HEADERS
+from x402_django.constants import PAYMENT_HEADERS, PROOF_HEADERS
 from x402_django.payments.claims import RequestFacts
 
 if TYPE_CHECKING:
@@ -17,12 +17,24 @@ if TYPE_CHECKING:
 #: Payment headers by their keys in ``request.META``. Read there, because building
 #: ``request.headers`` goes through every header, on every request of the site.
 _META_KEYS: Final = {"HTTP_" + name.replace("-", "_"): name for name in PAYMENT_HEADERS}
+_PROOF_META_KEYS: Final = {"HTTP_" + name.upper().replace("-", "_"): name for name in PROOF_HEADERS}
 
 
 def payment_headers(request: HttpRequest) -> dict[str, str]:
     """The request's payment headers, by their names; empty if it carries no payment."""
     meta = request.META
     return {name: meta[key] for key, name in _META_KEYS.items() if key in meta}
+
+
+def proof_headers(request: HttpRequest) -> dict[str, str]:
+    """The request's transfer proofs, by the names of their headers; empty if it carries none."""
+    meta = request.META
+    return {name: meta[key] for key, name in _PROOF_META_KEYS.items() if key in meta}
+
+
+def carries_payment(request: HttpRequest) -> bool:
+    """Whether the request carries a payment of any kind, good or bad."""
+    return bool(payment_headers(request) or proof_headers(request))
 
 
 def resource_url(request: HttpRequest) -> str:

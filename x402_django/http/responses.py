@@ -21,12 +21,15 @@ from x402_django.constants import (
     EXPOSED_HEADERS,
     PAYMENT_HEADERS,
     PAYMENT_REQUIRED_HEADER,
+    PROOF_HEADERS,
+    SCHEME_TRANSFER,
     V1_PAYMENT_HEADER,
     Code,
 )
 from x402_django.exceptions import SettlementFailed, X402Error
 from x402_django.http.paywall import paywall_response, wants_paywall
 from x402_django.http.resource import payment_headers, resource_url
+from x402_django.http.transfers import offer_transfer
 from x402_django.pricing.money import format_amount
 from x402_django.protocol.challenge import Challenge
 from x402_django.protocol.networks import display_name
@@ -75,15 +78,24 @@ def payment_required(
         response: HttpResponseBase = paywall_response(request, quote, error)
     else:
         response = _json_bytes(challenge.v1_json(), status=402)
-    return add_challenge(response, challenge)
+    return add_challenge(request, response, quote, challenge)
 
 
-def add_challenge(response: HttpResponseBase, challenge: Challenge) -> HttpResponseBase:
-    """Put the v2 challenge on a 402 ``response``, and keep caches away from it."""
+def add_challenge(
+    request: HttpRequest, response: HttpResponseBase, quote: Quote, challenge: Challenge
+) -> HttpResponseBase:
+    """Put the v2 challenge on a 402 ``response``, and keep caches away from it.
+
+    And the one to be answered with a transfer proof, where the merchant takes those.
+    """
     response[PAYMENT_REQUIRED_HEADER] = challenge.header_value()
     response["Cache-Control"] = "no-store"
     _expose(response)
     _vary(response, ("Accept", *PAYMENT_HEADERS))
+    offered = offer_transfer(request, quote, response)
+    if offered:
+        _expose(response, offered)
+        _vary(response, PROOF_HEADERS)
     if challenge.error == Code.PAYMENT_REQUIRED:
         # How every purchase begins is no incident; Django would log a warning for each.
         response._has_been_logged = True  # type: ignore[attr-defined]
@@ -110,9 +122,12 @@ def settlement_failed(
 def error_response(
     status: int, error: X402Error, *, payment: Payment | None = None
 ) -> HttpResponse:
-    """400, 409, 413 or 503. 409 and 503 say when to come back, and where to look meanwhile."""
+    """400, 402 for what is pending, 409, 413 or 503.
+
+    402, 409 and 503 say when to come back, and where to look meanwhile.
+    """
     body: dict[str, Any] = {"error": error.code, "message": str(error)}
-    retry = status in (409, 503)
+    retry = status in (402, 409, 503)
     if retry:
         body["retryable"] = True
     url = payment_status_url(payment) if payment is not None else None
@@ -125,6 +140,8 @@ def error_response(
         response["Link"] = f'<{url}>; rel="status"'
     response["Cache-Control"] = "no-store"
     _vary(response, PAYMENT_HEADERS)
+    if status == 402:  # to wait for a transfer is no incident
+        response._has_been_logged = True  # type: ignore[attr-defined]
     return response
 
 
@@ -155,6 +172,8 @@ def paid(request: HttpRequest, response: HttpResponseBase, payment: Payment) -> 
     if url:
         links = [response["Link"]] if response.has_header("Link") else []
         response["Link"] = ", ".join([*links, f'<{url}>; rel="status"'])
+    if payment.scheme == SCHEME_TRANSFER:
+        _vary(response, PROOF_HEADERS)
     return private(response)
 
 
@@ -223,13 +242,13 @@ def _vary(response: HttpResponseBase, names: tuple[str, ...]) -> None:
         response["Vary"] = ", ".join(names)
 
 
-def _expose(response: HttpResponseBase) -> None:
+def _expose(response: HttpResponseBase, headers: tuple[str, ...] = EXPOSED_HEADERS) -> None:
     """Let a browser-side client of another origin read the payment headers (CORS)."""
     present = response.get("Access-Control-Expose-Headers")
     if not present:
-        response["Access-Control-Expose-Headers"] = ", ".join(EXPOSED_HEADERS)
+        response["Access-Control-Expose-Headers"] = ", ".join(headers)
         return
     names = [name.strip() for name in present.split(",") if name.strip()]
     known = {name.lower() for name in names}
-    names += [name for name in EXPOSED_HEADERS if name.lower() not in known]
+    names += [name for name in headers if name.lower() not in known]
     response["Access-Control-Expose-Headers"] = ", ".join(names)

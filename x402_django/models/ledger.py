@@ -26,10 +26,13 @@ def new_public_id() -> str:
 
 
 class Payment(SettledCallbacks, models.Model):
-    """One authorization that a client presented, and all that became of it.
+    """One authorization or transfer that a client presented, and all that became of it.
 
     ``requirements`` and ``payload`` are the v2 forms of the offer and of the signed
     authorization as they were accepted; a later edit of a rule or method changes neither.
+    Where ``scheme`` is ``transfer``, ``payload`` is the proof of a transfer that the payer made
+    itself, ``nonce`` names that proof, ``facilitator`` is empty and ``amount`` is what was
+    transferred, which may be more than ``requirements`` ask.
     """
 
     class State(models.TextChoices):

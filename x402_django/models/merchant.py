@@ -69,6 +69,11 @@ class PaymentMethod(models.Model):
         default="default",
         help_text=_("Alias in X402['FACILITATORS'] that verifies and settles."),
     )
+    transfer_proofs = models.BooleanField(
+        _("take transfer proofs"),
+        default=False,
+        help_text=_("Also take a transfer that the payer made itself and proves by its hash."),
+    )
     priority = models.SmallIntegerField(
         _("priority"), default=0, help_text=_("Higher is offered first.")
     )

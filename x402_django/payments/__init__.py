@@ -20,6 +20,8 @@
 ``depth``          which payments are deep enough
 ``stale``          which settlements nobody waits for any more
 ``report``         what one run did
+``transfers``      payments by the payer's own transfer; with ``transfer_claims``, ``proofs``
+                   which judges them, ``transfer_findings`` and ``transfer_confirmation``
 ``maintenance``    claims of dead processes, stored responses past their time
 =================  ==================================================================
 

@@ -12,6 +12,7 @@ from django.db.models import Q
 
 from x402_django import clock
 from x402_django.conf import x402
+from x402_django.constants import SCHEME_EXACT, SCHEME_TRANSFER
 from x402_django.models import Payment, PaymentMethod, Receipt
 from x402_django.models.querysets import PaymentQuerySet
 from x402_django.protocol.assets import default_asset, find_asset, to_checksum_address
@@ -20,6 +21,9 @@ State = Payment.State
 
 #: Rows per query where keys are listed, and per fetch where rows are streamed.
 CHUNK: Final = 500
+#: How long a transfer that its payer made is expected to wait for its depth, which may be a tag
+#: that follows half an hour behind.
+_DEPTH_PATIENCE: Final = timedelta(hours=1)
 
 _FIELDS: Final = (
     "reference", "asset", "amount", "price_usd", "payer", "pay_to", "transaction",
@@ -61,6 +65,17 @@ class Unbooked:
     payment: str
     state: str
     is_under_way: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UnbookedTransfer:
+    """The same, of a payment by the payer's own transfer; ``log_index`` is None until known."""
+
+    asset: str
+    payer: str
+    pay_to: str
+    log_index: int | None
+    payment: Unbooked
 
 
 def tokens_of(network: str) -> dict[str, Token]:
@@ -139,18 +154,43 @@ def unbooked_by_nonce(
         some = wanted[start : start + CHUNK]
         rows = Payment.objects.sales().filter(
             network=network,
+            scheme=SCHEME_EXACT,
             asset__in={asset for asset, _, _ in some},
             payer__in={payer for _, payer, _ in some},
             nonce__in={nonce for _, _, nonce in some},
         )
-        for asset, payer, nonce, one in _unbooked(rows, "asset", "payer", "nonce"):
+        patience = 2 * x402.settlement_timeout + 3 * x402.confirmation_interval + 30
+        for asset, payer, nonce, one in _unbooked(
+            rows, "asset", "payer", "nonce", patience=timedelta(seconds=patience)
+        ):
             if (asset, payer, nonce) in keys:
                 found[asset, payer, nonce] = one
     return found
 
 
-def _unbooked(rows: PaymentQuerySet, *names: str) -> Iterator[Any]:
-    patience = timedelta(seconds=2 * x402.settlement_timeout + 3 * x402.confirmation_interval + 30)
+def unbooked_by_transaction(
+    network: str, hashes: Sequence[str]
+) -> dict[str, list[UnbookedTransfer]]:
+    """Payments by the payer's own transfer, in these transactions, that have no receipt.
+
+    Those that hold a log come first, then those that are under way.
+    """
+    found: dict[str, list[UnbookedTransfer]] = {}
+    for start in range(0, len(hashes), CHUNK):
+        some = hashes[start : start + CHUNK]
+        rows = Payment.objects.filter(
+            network=network, scheme=SCHEME_TRANSFER, transaction__in=some
+        ).order_by("pk")
+        for transaction, *facts in _unbooked(
+            rows, "transaction", "asset", "payer", "pay_to", "log_index", patience=_DEPTH_PATIENCE
+        ):
+            found.setdefault(transaction, []).append(UnbookedTransfer(*facts))
+    for payments in found.values():
+        payments.sort(key=lambda one: (one.log_index is None, not one.payment.is_under_way))
+    return found
+
+
+def _unbooked(rows: PaymentQuerySet, *names: str, patience: timedelta) -> Iterator[Any]:
     since = clock.now() - patience
     columns = (*names, "public_id", "state", "created_at")
     for row in rows.filter(receipt__isnull=True).values_list(*columns):

@@ -17,7 +17,7 @@ from django.db import IntegrityError, router, transaction
 
 from x402_django import clock
 from x402_django.conf import x402
-from x402_django.constants import FLOW_UPFRONT, Code
+from x402_django.constants import FLOW_UPFRONT, SCHEME_EXACT, Code
 from x402_django.exceptions import InvalidTransition, PaymentRefused
 from x402_django.models import Payment, PaymentEvent
 from x402_django.models.querysets import identity
@@ -98,7 +98,12 @@ def claim_known(presented: PresentedPayment, facts: RequestFacts) -> Claim | Non
     rows = (
         Payment.objects.sales()
         .defer("response_body")
-        .filter(network=presented.network, payer=presented.payer, nonce=presented.nonce)
+        .filter(
+            network=presented.network,
+            payer=presented.payer,
+            nonce=presented.nonce,
+            scheme=SCHEME_EXACT,
+        )
         .exclude(state__in=(State.CLAIMED, State.RELEASED, State.REJECTED))
     )
     for row in rows:

@@ -19,7 +19,7 @@ from django.db.models import Q
 
 from x402_django import clock
 from x402_django.conf import x402
-from x402_django.constants import SCHEME_EXACT
+from x402_django.constants import SCHEME_EXACT, SCHEME_TRANSFER
 from x402_django.exceptions import (
     ConfigurationError,
     InvalidTransition,
@@ -29,17 +29,21 @@ from x402_django.exceptions import (
     SettlementUnknown,
 )
 from x402_django.facilitators.base import get_facilitator
-from x402_django.finality import required_depth
 from x402_django.models import Payment, SettlementWallet
+from x402_django.payments.depth import is_deep
 from x402_django.payments.machine import Step, advance, annotate
 from x402_django.payments.recording import mark_settled, place_fields
 from x402_django.payments.report import Report
 from x402_django.payments.resolution import resolve
 from x402_django.payments.stale import looked_at_before, stale_settling
+from x402_django.payments.transfer_confirmation import (
+    confirm_transfer,
+    may_return,
+    seek_transfers,
+)
 from x402_django.protocol.types import SignedPayment
 
 if TYPE_CHECKING:
-    from x402_django.chain.evidence import Evidence
     from x402_django.chain.upkeep import Keeper
 
 logger = logging.getLogger("x402_django.payments")
@@ -82,14 +86,17 @@ def confirm_pending_payments(*, limit: int = 500) -> Report:
     doubts = Q(pk__in=())
     for network in _readable_networks():
         doubts |= _scan(network, report, limit)
-    _resolve_unknown(report, limit, reach)
+    _resolve_unknown(report, limit, reach, doubts)
     _recheck_let_go(report, limit)
     _confirm_settled(report, limit, reach, doubts)
     return report
 
 
 def _scan(network: str, report: Report, limit: int) -> Q:
-    """Scan ``network``; which settled payments are still to be looked at one by one."""
+    """Scan ``network``; which payments are still to be looked at one by one.
+
+    Transfers are so only if they are among these; unknown outcomes of authorizations always.
+    """
     from x402_django.chain.scan import ChainMoved  # loads web3, as does the next
     from x402_django.payments import scanner
 
@@ -108,7 +115,8 @@ def _scan(network: str, report: Report, limit: int) -> Q:
         return Q(network=network)
     if doubtful is None:
         return Q(pk__in=())
-    return Q(pk__in=doubtful[:limit]) | Q(network=network, block_number__isnull=True)
+    doubtful = [*doubtful[:limit], *seek_transfers(network, report, limit=limit)]
+    return Q(pk__in=doubtful) | Q(network=network, state=State.SETTLED, block_number__isnull=True)
 
 
 def _resume_outbox() -> None:
@@ -127,9 +135,11 @@ def _resume_outbox() -> None:
     outbox.resume(older_than=older_than, keepers=keepers)
 
 
-def _resolve_unknown(report: Report, limit: int, reach: _Reach) -> None:
+def _resolve_unknown(report: Report, limit: int, reach: _Reach, doubts: Q) -> None:
+    alive = Q(state=State.REVERSED, valid_before__gt=clock.timestamp())
     unknown = Payment.objects.filter(
-        stale_settling() | Q(state=State.REVERSED, valid_before__gt=clock.timestamp())
+        Q(scheme=SCHEME_EXACT) & (stale_settling() | alive)
+        | Q(scheme=SCHEME_TRANSFER) & (stale_settling() | may_return()) & doubts
     ).order_by("state_changed_at")
     for payment in unknown.defer("response_body")[:limit]:
         if reach.is_lost(payment.network):
@@ -170,6 +180,7 @@ def _recheck_let_go(report: Report, limit: int) -> None:
         state__in=(State.FAILED, State.RELEASED, State.REJECTED),
         facilitator__in=aliases,
         network__in=_readable_networks(),
+        scheme=SCHEME_EXACT,
         created_at__gte=clock.now() - timedelta(days=1),
         valid_before__gt=max(clock.timestamp() - 300, 0),
     ).order_by("created_at")
@@ -198,7 +209,6 @@ def _confirm_settled(report: Report, limit: int, reach: _Reach, doubts: Q) -> No
     settled = Payment.objects.filter(
         doubts,
         state=State.SETTLED,
-        scheme=SCHEME_EXACT,
         state_changed_at__lt=looked_at_before(),
     ).order_by("state_changed_at")
     for payment in settled.defer("response_body")[:limit]:
@@ -206,7 +216,10 @@ def _confirm_settled(report: Report, limit: int, reach: _Reach, doubts: Q) -> No
             report.out_of_reach += 1
             continue
         try:
-            _confirm(payment, report)
+            if payment.scheme == SCHEME_TRANSFER:
+                confirm_transfer(payment, report)
+            else:
+                _confirm(payment, report)
         except InvalidTransition:
             continue  # another worker confirmed it first
         except ServiceUnavailable:
@@ -236,7 +249,7 @@ def _confirm(payment: Payment, report: Report) -> None:
             _reverse(payment, report)
         return
     where = place_fields(found.as_settlement())
-    if _is_deep(payment, found):
+    if is_deep(payment, block_number=found.block_number, confirmations=found.confirmations):
         advance(
             payment,
             Step(State.FINAL, f"{found.confirmations} confirmations."),
@@ -246,16 +259,6 @@ def _confirm(payment: Payment, report: Report) -> None:
         report.final += 1
     else:
         annotate(payment, state_changed_at=clock.now(), **where)
-
-
-def _is_deep(payment: Payment, found: Evidence) -> bool:
-    from x402_django.chain.scan import read_view
-
-    tiers = x402.network(payment.network).confirmations
-    depth = required_depth(tiers, payment.price_usd)
-    if isinstance(depth, int):
-        return found.confirmations >= depth
-    return found.block_number <= read_view(payment.network, tags=[depth]).tagged[depth]
 
 
 def _reverse(payment: Payment, report: Report) -> None:

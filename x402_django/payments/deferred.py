@@ -23,7 +23,7 @@ from django.db import connections, router
 
 from x402_django import clock
 from x402_django.conf import x402
-from x402_django.constants import FLOW_DEFERRED
+from x402_django.constants import FLOW_DEFERRED, SCHEME_EXACT
 from x402_django.exceptions import (
     ConfigurationError,
     InvalidTransition,
@@ -105,7 +105,12 @@ def settle_deferred(*, limit: int = 5000) -> Report:
     """
     report = Report()
     queue = (
-        Payment.objects.filter(state=State.VERIFIED, flow=FLOW_DEFERRED, delivered_at__isnull=False)
+        Payment.objects.filter(
+            state=State.VERIFIED,
+            flow=FLOW_DEFERRED,
+            scheme=SCHEME_EXACT,
+            delivered_at__isnull=False,
+        )
         .order_by("state_changed_at", "pk")
         .defer("response_body", "response_headers")
     )

@@ -1,4 +1,4 @@
-"""Which payments are deep enough, for one view of the chain."""
+"""Which payments are deep enough."""
 
 from __future__ import annotations
 
@@ -8,14 +8,29 @@ from typing import Final
 
 from django.db.models import Q
 
+from x402_django.conf import x402
 from x402_django.finality import ConfirmationTier, required_depth
+from x402_django.models import Payment
 
 #: Of no block number: nothing is as deep as this.
 _NOWHERE: Final = -1
 
 
+def is_deep(payment: Payment, *, block_number: int, confirmations: int) -> bool:
+    """Whether ``payment``, in a block with so many ``confirmations``, is final.
+
+    Asks the chain where its depth is a tag. Raises RpcUnavailable.
+    """
+    depth = required_depth(x402.network(payment.network).confirmations, payment.price_usd)
+    if isinstance(depth, int):
+        return confirmations >= depth
+    from x402_django.chain.scan import read_view  # loads web3: not before it is needed
+
+    return block_number <= read_view(payment.network, tags=[depth]).tagged[depth]
+
+
 class Horizon:
-    """The newest block whose payments are final, by what they are worth.
+    """The newest block whose payments are final, by what they are worth, in one view of the chain.
 
     ``head`` is the newest block's number; ``tagged`` says where the tags stand.
     """
@@ -27,6 +42,10 @@ class Horizon:
         self._head = head
         self._tagged = tagged
 
+    def confirmations(self, block_number: int) -> int:
+        """Blocks from that one to the newest, both counted."""
+        return self._head - block_number + 1
+
     def reached(self, block_number: int, usd: Decimal | None) -> bool:
         """Whether a payment of ``usd`` dollars in that block is final."""
         return block_number <= self._newest(required_depth(self._tiers, usd))
@@ -36,7 +55,7 @@ class Horizon:
         depth = required_depth(self._tiers, usd)
         if isinstance(depth, str):
             return f"Its block is {depth}."
-        return f"{self._head - block_number + 1} confirmations."
+        return f"{self.confirmations(block_number)} confirmations."
 
     def due(self) -> Q:
         """``reached`` as a condition on payments."""

@@ -15,25 +15,25 @@ from x402_django.exceptions import InvalidTransition, SettlementUnknown
 from x402_django.models import Payment
 from x402_django.models.querysets import PaymentQuerySet
 from x402_django.payments.depth import Horizon
-from x402_django.payments.machine import Step, advance, annotate
+from x402_django.payments.machine import OPEN, Step, advance, annotate
 from x402_django.payments.recording import mark_settled, place_fields
 from x402_django.payments.report import Report
 from x402_django.payments.stale import is_stale, looked_at_before
+from x402_django.payments.transfer_findings import TransferFindings
 
 logger = logging.getLogger("x402_django.payments")
 
 State = Payment.State
 ACTOR = "confirmation"
 
-#: What a scan can change. The rest is left alone or, if let go, watched by ``confirmation``.
-OPEN: Final = (State.SETTLING, State.SETTLED, State.REVERSED)
 #: Payments per look into the ledger.
 _ROWS: Final = 100
 
 
 class Findings:
-    """Applies pieces of one network; ``doubtful`` are the settled payments they should prove
-    and do not. ``progress`` is called between payments.
+    """Applies pieces of one network; ``doubtful`` are the payments they should prove and do not.
+
+    ``progress`` is called between payments.
     """
 
     def __init__(
@@ -44,10 +44,12 @@ class Findings:
         self._horizon = horizon
         self._report = report
         self._progress = progress
+        self._transfers = TransferFindings(network, horizon, report, progress=progress)
 
     def apply(self, piece: Piece) -> None:
         """Move the payments that ``piece`` proves; note those it should prove and does not."""
-        found: set[int] = set()
+        found = self._transfers.apply(piece)
+        self.doubtful += self._transfers.doubtful(piece, found)
         for payment, transfer in self._matches(piece):
             found.add(payment.pk)
             self._meet(payment, transfer)
@@ -64,7 +66,7 @@ class Findings:
         self.doubtful += [pk for pk in settled.iterator() if pk not in found]
 
     def _matches(self, piece: Piece) -> Iterator[tuple[Payment, Transfer]]:
-        """Payments with the transfers that prove them, read in bounded numbers."""
+        """Authorizations with the transfers that prove them, read in bounded numbers."""
         keys = list(piece.authorized)
         for start in range(0, len(keys), _ROWS):
             condition = Q()
@@ -72,22 +74,12 @@ class Findings:
                 condition |= Q(network=self._network, asset=asset, payer=payer, nonce=nonce)
             # By their unique key alone: with more conditions a database may read all open rows.
             for payment in Payment.objects.defer("response_body").filter(condition):
-                if payment.state not in OPEN:
+                if payment.state not in OPEN or payment.scheme != SCHEME_EXACT:
                     continue
                 transfers = piece.authorized[payment.asset, payment.payer, payment.nonce]
                 proof = next((one for one in transfers if _pays(one, payment)), None)
                 if proof is not None:
                     yield payment, proof
-        # Transfers without an authorization are known by their place.
-        others = self._open().filter(
-            state=State.SETTLED, block_number__range=(piece.first, piece.last.number)
-        )
-        for payment in (
-            others.exclude(scheme=SCHEME_EXACT).defer("response_body").iterator(chunk_size=_ROWS)
-        ):
-            transfer = piece.transfers.get((payment.transaction, payment.log_index or 0))
-            if transfer is not None and _pays(transfer, payment):
-                yield payment, transfer
 
     def _meet(self, payment: Payment, transfer: Transfer) -> None:
         """``payment`` is on chain: move it as far as that goes."""

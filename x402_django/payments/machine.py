@@ -60,6 +60,8 @@ TRANSITIONS: Final[dict[str, frozenset[str]]] = {
 
 #: The money has arrived.
 PAID: Final = (State.SETTLED, State.FINAL)
+#: What the chain may still change by itself.
+OPEN: Final = (State.SETTLING, State.SETTLED, State.REVERSED)
 
 
 @dataclass(frozen=True, slots=True)

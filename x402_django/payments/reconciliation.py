@@ -25,12 +25,14 @@ from x402_django.payments.booked import (
     Booked,
     Token,
     Unbooked,
+    UnbookedTransfer,
     booked_by_transaction,
     booked_in_blocks,
     booked_nowhere,
     payees_of,
     tokens_of,
     unbooked_by_nonce,
+    unbooked_by_transaction,
 )
 from x402_django.payments.period import Period
 
@@ -232,14 +234,31 @@ class _Books:
         nonces = incoming.authorizations_of(self.network, transfers)
         keys = {(one.asset, one.sender, nonce): one for one, nonce in nonces.items()}
         payments = unbooked_by_nonce(self.network, keys)
+        own = [one.transaction for one in transfers if one not in nonces]
+        proven = unbooked_by_transaction(self.network, list(dict.fromkeys(own)))
         for transfer in transfers:
             key = (transfer.asset, transfer.sender, nonces.get(transfer, ""))
             payment = payments.get(key) if keys.get(key) == transfer else None
+            if payment is None:
+                payment = _taken_for(transfer, proven.get(transfer.transaction, []))
             tally = self.tallies[transfer.asset]
             under_way = payment is not None and payment.is_under_way
             (tally.on_the_way if under_way else tally.unexplained).add(transfer.value)
             kind = Kind.ON_THE_WAY if under_way else Kind.UNEXPLAINED
             self._found(Finding(kind, tally.token, transfer, payment=payment))
+
+
+def _taken_for(transfer: IncomingTransfer, payments: list[UnbookedTransfer]) -> Unbooked | None:
+    """The payment of a proven transfer; each is taken out of ``payments``, so it is named once."""
+    paid = (transfer.asset, transfer.sender, transfer.pay_to)
+    for one in payments:
+        if (one.asset, one.payer, one.pay_to) == paid and one.log_index in (
+            transfer.log_index,
+            None,
+        ):
+            payments.remove(one)
+            return one.payment
+    return None
 
 
 def _paired(

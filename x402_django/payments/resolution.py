@@ -6,12 +6,13 @@ from typing import Final, NoReturn
 
 from x402_django import clock
 from x402_django.conf import x402
-from x402_django.constants import Code
+from x402_django.constants import SCHEME_TRANSFER, Code
 from x402_django.exceptions import SettlementFailed, SettlementUnknown
 from x402_django.models import Payment
 from x402_django.payments.machine import Step, advance, annotate
 from x402_django.payments.recording import mark_settled
 from x402_django.payments.settlement import nothing_to_store, settle_now
+from x402_django.payments.transfers import resolve_transfer
 from x402_django.protocol.types import SignedPayment
 
 State = Payment.State
@@ -34,6 +35,9 @@ def resolve(payment: Payment, *, actor: str) -> None:
     """
     from x402_django.chain import evidence  # loads web3: not before it is needed
 
+    if payment.scheme == SCHEME_TRANSFER:
+        resolve_transfer(payment, actor=actor)
+        return
     if payment.state == State.REVERSED:
         advance(payment, Step(State.SETTLING, "Settle again after a reorganisation."), actor=actor)
     # Also a process that died left an unknown outcome: written down before anything is tried, so

@@ -19,11 +19,13 @@ from django.db.models import Min
 
 from x402_django.chain.scan import View, read_pieces, read_view
 from x402_django.conf import x402
+from x402_django.constants import SCHEME_EXACT, SCHEME_TRANSFER
 from x402_django.models import Payment, ScannedBlock
 from x402_django.models.querysets import PaymentQuerySet
 from x402_django.payments.cursor import Lease, LeaseLost
 from x402_django.payments.depth import Horizon
-from x402_django.payments.findings import OPEN, Findings
+from x402_django.payments.findings import Findings
+from x402_django.payments.machine import OPEN
 from x402_django.payments.report import Report
 from x402_django.payments.stale import stale_settling
 
@@ -45,8 +47,8 @@ _HASHES_AT_ONCE: Final = 10
 def scan(network: str, report: Report) -> list[int] | None:
     """Read what is new on ``network`` and move its payments. None if another run is at it.
 
-    Returns the keys of settled payments that it should have met and did not. Raises
-    RpcUnavailable: what was read before it holds.
+    Returns the keys of payments that it should have met and did not. Raises RpcUnavailable: what
+    was read before it holds.
     """
     lease = Lease.acquire(network)
     if lease is None:
@@ -141,12 +143,16 @@ class _Pass:
     def _old_ranges(self, horizon: Horizon, *, below: int) -> list[tuple[int, int]]:
         """Ranges below the cursor with payments that may move now, longest waiting first.
 
-        Settled ones that are deep enough, and unknown ones that an earlier pass met on chain.
+        Those that are deep enough, and authorizations of unknown outcome that an earlier pass met
+        on chain.
         """
         unfinal = self._open().filter(horizon.due(), state=State.SETTLED)
-        met = self._open().filter(stale_settling(), log_index__isnull=False)
+        transfers = self._open().filter(
+            horizon.due(), scheme=SCHEME_TRANSFER, state__in=(State.SETTLING, State.REVERSED)
+        )
+        met = self._open().filter(stale_settling(), scheme=SCHEME_EXACT, log_index__isnull=False)
         waits: dict[int, int] = {}
-        for payments in (met, unfinal):
+        for payments in (met, transfers, unfinal):
             blocks = (
                 payments.filter(block_number__lt=below)
                 .order_by()

@@ -32,6 +32,7 @@ def method_template(method: PaymentMethod) -> Offer:
         symbol=method.asset_symbol,
         facilitator=method.facilitator,
         method_id=method.pk,
+        transfer_proofs=method.transfer_proofs,
     )
 
 
@@ -58,6 +59,7 @@ def settings_templates() -> tuple[Offer, ...]:
                     decimals=asset.decimals,
                     symbol=asset.symbol,
                     facilitator=settings.facilitator,
+                    transfer_proofs=x402.transfer_proofs,
                 )
             )
     return tuple(templates)

@@ -36,6 +36,8 @@ class Offer:
     symbol: str
     facilitator: str
     method_id: int | None = None
+    #: Whether a transfer that the payer makes itself is taken too; never on the wire.
+    transfer_proofs: bool = False
 
     def as_v2(self) -> dict[str, Any]:
         """The offer as an entry of v2's ``accepts``."""

@@ -401,3 +401,51 @@ def test_the_page_of_a_payment_by_the_payers_own_transfer(desk: Client) -> None:
     assert SIGNATURE not in content
     found = desk.get(page("payment_changelist"), {"q": "0x" + "d" * 64}).content.decode()
     assert payment.public_id[:12] in found
+
+
+class TestLowWallet:
+    """A settlement wallet that runs dry is hard to overlook."""
+
+    LISTS = ("payment", "chaintransaction", "settlementwallet")
+
+    def wallet(self, **changes: Any) -> SettlementWallet:
+        values = {"balance": 9 * 10**15, "low_balance": 10**16, "balance_at": START, **changes}
+        return SettlementWallet.objects.create(
+            network=NETWORK, address=PAY_TO, next_nonce=8, **values
+        )
+
+    @pytest.mark.parametrize("name", LISTS)
+    def test_the_lists_say_so(self, name: str, desk: Client) -> None:
+        self.wallet()
+        html = desk.get(page(f"{name}_changelist")).content.decode()
+        assert f"The settlement wallet {PAY_TO} on Base Sepolia" in html
+        assert "has only 0.009 left for gas" in html
+
+    def test_the_wallets_page_says_so(self, desk: Client) -> None:
+        wallet = self.wallet()
+        html = desk.get(page("settlementwallet_change", wallet.pk)).content.decode()
+        assert '0.009 <span class="x402-badge x402-badge-attention">low</span>' in html
+        assert "0.01" in html
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{"balance": 10**16}, {"low_balance": None}, {"balance": None, "balance_at": None}],
+        ids=["enough", "no limit", "not known"],
+    )
+    def test_otherwise_nothing_is_said(self, changes: dict[str, Any], desk: Client) -> None:
+        self.wallet(**changes)
+        for name in self.LISTS:
+            html = desk.get(page(f"{name}_changelist")).content.decode()
+            assert "left for gas" not in html
+            assert "x402-badge-attention" not in html
+
+    def test_who_may_not_see_the_wallets_is_not_told(self, db: None, client: Client) -> None:
+        from django.contrib.auth.models import Permission
+
+        self.wallet()
+        user = User.objects.create_user("clerk", password="secret", is_staff=True)
+        user.user_permissions.add(Permission.objects.get(codename="view_payment"))
+        client.force_login(user)
+        answer = client.get(page("payment_changelist"))
+        assert answer.status_code == 200
+        assert "left for gas" not in answer.content.decode()

@@ -252,6 +252,19 @@ def test_a_refused_nonce_in_the_middle_is_kept_for_later(chain, monkeypatch) -> 
     assert chain.dollars(RECIPIENT) == 2 * PRICE
 
 
+def test_a_refusal_of_what_may_have_been_sent_gives_nothing_back(chain, monkeypatch) -> None:
+    """Another node may have it: its payment must not be taken for unsent."""
+    payment = store(sign(new_payer(chain, 1)))
+    with answers_lost("eth_sendRawTransaction"):
+        first = send(payment_id=payment.pk)
+    assert first.status == "signed"
+    monkeypatch.setattr(broadcast, "hand_over", lambda row: "insufficient funds")
+    again = send(payment_id=payment.pk)
+    assert (again.pk, again.status, next_nonce()) == (first.pk, "signed", 1)
+    assert list(again.items.values_list("status", flat=True)) == ["riding"]
+    assert chain.dollars(RECIPIENT) == PRICE
+
+
 @pytest.mark.parametrize(
     ("words", "verdict"),
     [
@@ -261,6 +274,7 @@ def test_a_refused_nonce_in_the_middle_is_kept_for_later(chain, monkeypatch) -> 
         ("max fee per gas less than block base fee", "REFUSED"),
         ("transaction underpriced", "REFUSED"),
         ("replacement transaction underpriced", "SUPERSEDED"),
+        ("ReplacementNotAllowed", "SUPERSEDED"),
         ("nonce too low: next nonce 4, tx nonce 2", "SUPERSEDED"),
         ("internal error", "UNKNOWN"),
         ("no reason given", "UNKNOWN"),

@@ -95,6 +95,24 @@ def test_two_processes_share_the_lane(server: DevServer, settings: Any) -> None:
     assert transactions <= 12
 
 
+def test_two_processes_take_nonces_without_a_gap_or_a_double(server, settings) -> None:
+    """Every payment by itself, so that the nonces are all they share."""
+    settings.X402 = {
+        **support.x402_settings(
+            {"GROUP_SIZE": 1}, PROVIDER=None, RPC_URLS=[server.url], POLL_INTERVAL=0.1
+        ),
+        "SETTLEMENT_TIMEOUT": 30,
+    }
+    payments = new_payments(server, 20)
+    processes = [start(settings.X402, part) for part in (payments[:10], payments[10:])]
+    found = {pk: value for one in processes for pk, value in results_of(one).items()}
+    rows = ChainTransaction.objects.order_by("nonce")
+    assert [row.nonce for row in rows] == list(range(20))
+    assert {row.status for row in rows} == {"mined"}
+    assert {str(row.payments.get().pk): row.hash for row in rows} == found
+    everybody_paid_once(server, payments)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "point",

@@ -11,12 +11,16 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from tests.admin.rows import make_method
 from tests.chain.fixtures import chain
 from tests.chain.support import NETWORK, SETTLER, direct, node_down, x402_settings
 from tests.payments.onchain import settled
 from tests.settings import X402
 from x402_django import clock
+from x402_django.chain.devchain.accounts import dev_accounts
 from x402_django.models import ChainTransaction, SettlementWallet
+from x402_django.payments.confirmation import confirm_pending_payments
+from x402_django.payments.wallet_metrics import METRICS, wallet_samples
 from x402_django.testing.chain import send_transaction
 
 __all__ = ["chain"]
@@ -186,7 +190,107 @@ def test_wrong_arguments_and_settings(chain, settings):
         run()
 
 
+def test_all_wallets_of_a_pool_and_those_behind_others(chain, settings):
+    """Also where the network's facilitator only asks the one that has the wallets."""
+    keys = [dev_accounts()[index].private_key for index in (2, 4)]
+    x402 = x402_settings({"WALLETS": [{"KEY": key} for key in keys]})
+    own = x402["FACILITATORS"].pop("default")
+    del own["OPTIONS"]["KEY"]
+    x402["FACILITATORS"] = {
+        "default": {
+            "BACKEND": "x402_django.facilitators.FailoverFacilitator",
+            "OPTIONS": {"FACILITATORS": ["own"]},
+        },
+        "own": own,
+    }
+    settings.X402 = x402
+    status, text = run("--json")
+    assert status == 0
+    assert {one["address"] for one in json.loads(text)["wallets"]} == {
+        dev_accounts()[2].address, dev_accounts()[4].address
+    }  # fmt: skip
+
+
+def test_a_wallet_that_a_payment_method_names(chain, settings):
+    own = settings.X402["FACILITATORS"]["default"]
+    service = {"BACKEND": "x402_django.facilitators.presets.X402OrgFacilitator"}
+    settings.X402 = {**settings.X402, "FACILITATORS": {"default": service, "own": own}}
+    assert run()[1].startswith("No settlement wallet")
+    make_method(network=NETWORK, facilitator="own", active=True)
+    assert run()[1].startswith(f"{SETTLER.address} on {NETWORK}\n")
+
+
+# ------------------------------------------------------------------------------- metrics
+
+
+def metrics() -> dict[str, str]:
+    """The numbers of the one wallet, by name."""
+    status, text = run("--metrics")
+    assert status == 0
+    labels = f'{{network="{NETWORK}",wallet="{SETTLER.address}"}} '
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return dict(line.split(labels) for line in lines)
+
+
+def test_metrics_are_what_the_ledger_knows(chain, settings):
+    settings.X402 = x402_settings({"LOW_BALANCE": "1000000000"})
+    settled()
+    gas = ChainTransaction.objects.get().gas_used
+    confirm_pending_payments()
+    wei = direct().eth.get_balance(SETTLER.address)
+    with node_down():
+        found = metrics()
+    age = float(found.pop("x402_wallet_balance_age_seconds"))
+    assert age == pytest.approx(0, abs=60)
+    assert found == {
+        "x402_wallet_balance_wei": str(wei),
+        "x402_wallet_low_balance_wei": str(10**27),
+        "x402_wallet_balance_is_low": "1",
+        "x402_wallet_next_nonce": "1",
+        "x402_wallet_open_transactions": "0",
+        "x402_wallet_oldest_open_seconds": "0",
+        "x402_wallet_fee_bumps": "0",
+        "x402_wallet_gas_last_hour": str(gas),
+    }
+
+
+def test_metrics_of_what_waits(chain):
+    row = waiting(chain)
+    ChainTransaction.objects.update(bumps=2)
+    with clock.shifted(timedelta(minutes=10)):
+        found = metrics()
+    assert float(found.pop("x402_wallet_oldest_open_seconds")) == pytest.approx(600, abs=60)
+    assert found == {  # no balance: it was never looked at
+        "x402_wallet_balance_is_low": "0",
+        "x402_wallet_next_nonce": "1",
+        "x402_wallet_open_transactions": "1",
+        "x402_wallet_fee_bumps": "2",
+        "x402_wallet_gas_last_hour": str(row.gas_limit),
+    }
+    ChainTransaction.objects.update(status="dropped")
+    assert metrics()["x402_wallet_gas_last_hour"] == "0"
+    assert metrics()["x402_wallet_open_transactions"] == "0"
+
+
+def test_each_metric_is_described_once(chain):
+    for network in (NETWORK, "eip155:10"):
+        SettlementWallet.objects.create(network=network, address=SETTLER.address, next_nonce=4)
+    lines = run("--metrics")[1].splitlines()
+    start = lines.index("# TYPE x402_wallet_next_nonce gauge")
+    assert lines[start - 1 : start + 3] == [
+        "# HELP x402_wallet_next_nonce Transactions ever stored, as the next nonce.",
+        "# TYPE x402_wallet_next_nonce gauge",
+        f'x402_wallet_next_nonce{{network="eip155:10",wallet="{SETTLER.address}"}} 4',
+        f'x402_wallet_next_nonce{{network="{NETWORK}",wallet="{SETTLER.address}"}} 4',
+    ]
+    assert {sample.name for sample in wallet_samples()} < set(METRICS)
+
+
+def test_without_wallets_there_are_no_metrics(chain):
+    assert run("--metrics") == (0, "")
+
+
 def test_no_key_is_shown(chain):
     settled()
-    for arguments in ((), ("--json",)):
+    for arguments in ((), ("--json",), ("--metrics",)):
         assert SETTLER.private_key[2:] not in run(*arguments)[1].lower()

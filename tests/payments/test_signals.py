@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 
 import pytest
-from django.db import connection
 
+from tests.payments.hearing import NAMES, hearing
 from tests.payments.support import ago, stored
 from x402_django import clock, signals
 from x402_django.exceptions import InvalidTransition, SettlementFailed
@@ -17,26 +18,17 @@ from x402_django.testing.instant import InstantFacilitator
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-NAMES = ("verified", "settled", "confirmed", "failed", "reversed", "delivered")
-
 
 @pytest.fixture
 def heard():
-    """(signal, state in the database) of all that is sent; no receiver runs in a transaction."""
+    """(signal, state in the database) of all that is sent."""
     heard: list[tuple[str, str]] = []
-    receivers = []
-    for name in NAMES:
 
-        def receive(sender, payment, *, signal, name=name, **kwargs):
-            assert sender is Payment
-            assert not connection.in_atomic_block
-            heard.append((name, Payment.objects.get(pk=payment.pk).state))
+    def hear(name, payment):
+        heard.append((name, Payment.objects.get(pk=payment.pk).state))
 
-        getattr(signals, f"payment_{name}").connect(receive)
-        receivers.append((getattr(signals, f"payment_{name}"), receive))
-    yield heard
-    for signal, receive in receivers:
-        signal.disconnect(receive)
+    with hearing(hear):
+        yield heard
 
 
 def test_a_purchase_is_announced_in_its_order(buyer, heard):
@@ -99,6 +91,15 @@ def test_what_was_not_written_is_not_announced(heard):
         advance(stale, Step("final"), actor="test")
     assert annotate(stale, delivered_at=clock.now()) is False
     assert heard == []
+
+
+def test_two_processes_that_deliver_at_once_announce_it_once(heard):
+    stored("settled")
+    first, second = Payment.objects.get(), Payment.objects.get()
+    assert annotate(first, delivered_at=clock.now())
+    assert not annotate(second, delivered_at=clock.now() + timedelta(seconds=1))
+    assert heard == [("delivered", "settled")]
+    assert Payment.objects.get().delivered_at == first.delivered_at
 
 
 def test_delivery_is_announced_once(heard):

@@ -11,6 +11,7 @@
 ``chain``            settlement wallets and their transactions: read-only
 ``queue``            payments that wait for a transaction, and who sends them: read-only
 ``scanning``         how far the chains were read: read-only
+``wallet_warning``   a word above the lists while a wallet runs dry
 ``filters``          filters whose choices need no query
 ``search``           searches that an index answers
 ``columns``          columns that payments and receipts share

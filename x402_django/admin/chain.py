@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
@@ -11,6 +11,7 @@ from x402_django.admin import display
 from x402_django.admin.filters import NetworkFilter
 from x402_django.admin.read_only import LedgerAdmin
 from x402_django.admin.search import search_chain_transactions
+from x402_django.admin.wallet_warning import WarnsOfLowWallets
 from x402_django.models import ChainTransaction, SettlementWallet
 from x402_django.pricing.money import format_amount
 from x402_django.protocol import networks
@@ -20,7 +21,7 @@ _GWEI_DECIMALS = 9
 
 
 @admin.register(ChainTransaction)
-class ChainTransactionAdmin(LedgerAdmin):
+class ChainTransactionAdmin(WarnsOfLowWallets, LedgerAdmin):
     """The outbox. ``raw``, the signed bytes, is not shown: whoever holds it can send it."""
 
     list_display = (
@@ -132,22 +133,39 @@ class ChainTransactionAdmin(LedgerAdmin):
 
 
 @admin.register(SettlementWallet)
-class SettlementWalletAdmin(LedgerAdmin):
-    """The site's own wallets and their next nonces."""
+class SettlementWalletAdmin(WarnsOfLowWallets, LedgerAdmin):
+    """The site's own wallets, their next nonces, and their money for gas."""
 
-    list_display = ("address", "network_shown", "next_nonce", "balance_shown")
-    fields = ("address_link", "network_shown", "next_nonce", "balance_shown", "balance_at")
+    list_display = ("address", "network_shown", "next_nonce", "balance_shown", "balance_at")
+    fields = (
+        "address_link",
+        "network_shown",
+        "next_nonce",
+        "balance_shown",
+        "balance_at",
+        "low_balance_shown",
+    )
 
     @admin.display(description=_("address"))
     def address_link(self, wallet: SettlementWallet) -> SafeString | str:
         return display.address_link(wallet.network, wallet.address)
 
     @admin.display(description=_("balance"))
-    def balance_shown(self, wallet: SettlementWallet) -> str:
+    def balance_shown(self, wallet: SettlementWallet) -> SafeString | str:
         """In the network's own coin, as the periodic task last saw it."""
         if wallet.balance is None:
             return display.EMPTY
-        return format_amount(wallet.balance, _WEI_DECIMALS)
+        shown = format_amount(wallet.balance, _WEI_DECIMALS)
+        if not wallet.is_low:
+            return shown
+        badge = '{} <span class="x402-badge x402-badge-attention">{}</span>'
+        return format_html(badge, shown, _("low"))
+
+    @admin.display(description=_("warned below"))
+    def low_balance_shown(self, wallet: SettlementWallet) -> str:
+        if wallet.low_balance is None:
+            return display.EMPTY
+        return format_amount(wallet.low_balance, _WEI_DECIMALS)
 
     @admin.display(description=_("network"))
     def network_shown(self, wallet: SettlementWallet) -> str:

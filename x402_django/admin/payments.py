@@ -17,6 +17,7 @@ from x402_django.admin.columns import MoneyColumns
 from x402_django.admin.filters import AttentionFilter, FacilitatorFilter, NetworkFilter
 from x402_django.admin.read_only import LedgerAdmin, NoWrites
 from x402_django.admin.search import search_events, search_payments
+from x402_django.admin.wallet_warning import WarnsOfLowWallets
 from x402_django.constants import FLOW_DEFERRED
 from x402_django.models import ChainTransaction, Payment, PaymentEvent, Receipt
 
@@ -38,7 +39,7 @@ class PaymentEventInline(NoWrites, admin.TabularInline):  # type: ignore[type-ar
 
 
 @admin.register(Payment)
-class PaymentAdmin(MoneyColumns, LedgerAdmin):
+class PaymentAdmin(WarnsOfLowWallets, MoneyColumns, LedgerAdmin):
     """The ledger."""
 
     list_display = (

@@ -27,7 +27,9 @@ logger = logging.getLogger("x402_django.chain")
 Status = ChainTransaction.Status
 ItemStatus = ChainTransactionItem.Status
 
-_NONCE_TAKEN: Final = re.compile(r"nonce too low|nonce is too low|replacement transaction", re.I)
+_NONCE_TAKEN: Final = re.compile(r"nonce ?(is )?too ?low|replacement ?(transaction|not)", re.I)
+#: Of those, what is said of a nonce that waits for its block and may yet be any transaction's.
+_REPLACES: Final = re.compile(r"replacement", re.I)
 #: Refusals after which the node surely does not keep the transaction.
 _REFUSED: Final = re.compile(
     r"insufficient funds|intrinsic gas|underpriced|fee per gas|fee cap|max fee|"
@@ -68,8 +70,9 @@ def broadcast(row: ChainTransaction, *, note: bool = True) -> Verdict:
             _note(row, "", status=Status.SENT)
         return Verdict.SENT
     logger.warning("Transaction %s was not taken: %s", row.hash, error[:200])
-    if _NONCE_TAKEN.search(error):
+    if _NONCE_TAKEN.search(error) and not (row.bumps and _REPLACES.search(error)):
         return _nonce_taken(row)
+    # What cannot be replaced by a form with a raised fee is our own earlier form, which will do.
     _note(row, error)
     return Verdict.REFUSED if _REFUSED.search(error) else Verdict.UNKNOWN
 
@@ -91,23 +94,30 @@ def look(row: ChainTransaction) -> Mapping[str, Any] | None:
     A mined row without a receipt has lost its block to a reorg and counts as sent again.
     Raises RpcUnavailable.
     """
+    receipt = find_receipt(row)
+    if receipt is not None:
+        record(row, receipt)
+    else:
+        mark_lost(row)
+    return receipt
+
+
+def find_receipt(row: ChainTransaction) -> Mapping[str, Any] | None:
+    """The receipt of the row, or of an earlier form of it. Raises RpcUnavailable."""
     w3 = get_web3(row.network)
     with rpc_errors(row.network):
         receipt = read_receipt(w3, row.hash)
         if receipt is None and row.bumps:
             receipt = _of_an_earlier_form(w3, row)
-    if receipt is not None:
-        _record(row, receipt)
-    elif row.status == Status.MINED:
-        _update(
-            row,
-            (Status.MINED,),
-            status=Status.SENT,
-            mined_at=None,
-            block_number=None,
-            block_hash="",
-        )
     return receipt
+
+
+def mark_lost(row: ChainTransaction) -> None:
+    """A row that was in a block is in none any more: it may be mined again."""
+    over = (Status.MINED, Status.REVERTED)
+    if row.status in over:
+        where = {"mined_at": None, "block_number": None, "block_hash": ""}
+        _update(row, over, status=Status.SENT, **where)
 
 
 def look_once(row: ChainTransaction) -> Mapping[str, Any] | None:
@@ -128,7 +138,7 @@ def look_once(row: ChainTransaction) -> Mapping[str, Any] | None:
         _note(row, "", status=Status.SENT)
     else:
         sends = row.sends + 1
-        _record(row, receipt, **sent)
+        record(row, receipt, **sent)
         row.sends = sends
     return receipt
 
@@ -167,7 +177,8 @@ def _nonce_taken(row: ChainTransaction) -> Verdict:
     return Verdict.SUPERSEDED
 
 
-def _record(row: ChainTransaction, receipt: Mapping[str, Any], **more: Any) -> None:
+def record(row: ChainTransaction, receipt: Mapping[str, Any], **more: Any) -> None:
+    """Write down what the receipt of a row says, if that is news."""
     block_hash = "0x" + bytes(receipt["blockHash"]).hex()
     if row.status in (Status.MINED, Status.REVERTED) and row.block_hash == block_hash:
         return

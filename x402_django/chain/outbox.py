@@ -37,7 +37,7 @@ from x402_django.chain.storing import (
 )
 from x402_django.chain.upkeep import Keeper, keep
 from x402_django.conf import x402
-from x402_django.exceptions import RpcUnavailable, SettlementFailed
+from x402_django.exceptions import ConfigurationError, RpcUnavailable, SettlementFailed
 from x402_django.models import ChainTransaction, ChainTransactionItem, Payment
 
 if TYPE_CHECKING:
@@ -100,7 +100,10 @@ def send(
             row = ChainTransaction.objects.using(alias()).get(items=item)
             if row.status != Status.SIGNED:
                 return row
-            verdict = _sent(row, broadcast(row))
+            # Somebody else has stored it and may have sent it: a refusal now proves nothing.
+            verdict = broadcast(row)
+            if verdict is Verdict.SUPERSEDED:
+                catch_up(row)
         if verdict is not Verdict.SUPERSEDED:
             return row
     raise RpcUnavailable(
@@ -228,12 +231,14 @@ def resume(*, older_than: timedelta, keepers: Iterable[Keeper] = ()) -> int:
         status__in=(Status.SIGNED, Status.SENT), created_at__lt=clock.now() - older_than
     )
     still_open = 0
+    lost: set[str] = set()
     for row in rows.order_by("network", "wallet", "nonce").iterator():
         try:
-            if refresh(row).status in (Status.SIGNED, Status.SENT):
+            if row.network not in lost and refresh(row).status in (Status.SIGNED, Status.SENT):
                 rebroadcast(row)
-        except RpcUnavailable as error:
-            logger.warning("Transaction %s cannot be followed: %s", row.hash, error)
+        except (RpcUnavailable, ConfigurationError) as error:
+            lost.add(row.network)  # a node that hangs is not waited for once per transaction
+            logger.warning("The transactions on %s cannot be followed: %s", row.network, error)
         still_open += row.status in (Status.SIGNED, Status.SENT)
     keep(keepers)
     return still_open

@@ -13,16 +13,16 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.dispatch import Signal
 
 from x402_django import clock
-from x402_django.chain.broadcast import broadcast
-from x402_django.chain.fees import Fees, current_fees, within_ceiling
+from x402_django.chain.broadcast import broadcast, find_receipt, mark_lost, record
+from x402_django.chain.fees import current_fees, estimate_gas, within_ceiling
 from x402_django.chain.rpc import checksum, get_web3, rpc_errors
 from x402_django.chain.storing import Draft, alias, chain_nonce, sign
 from x402_django.conf import x402
-from x402_django.exceptions import FacilitatorUnavailable, RpcUnavailable
+from x402_django.exceptions import ConfigurationError, FacilitatorUnavailable, RpcUnavailable
 from x402_django.models import ChainTransaction, ReplacedTransaction, SettlementWallet
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ _OPEN: Final = (Status.SIGNED, Status.SENT)
 #: ``network``, ``address``, ``balance`` and ``minimum`` in wei. The sender is SettlementWallet.
 wallet_balance_low = Signal()
 
+#: How long a mined transaction is watched for reorganisations.
+_REORGANISED_WITHIN: Final = timedelta(hours=1)
 #: How often a wallet's balance is looked at.
 BALANCE_EVERY: Final = timedelta(minutes=5)
 #: Nodes take a replacement that pays at least a tenth more; this is an eighth.
 _RAISE: Final = (9, 8)
-#: Gas of a plain transfer, which is what fills a gap.
-_TRANSFER_GAS: Final = 21_000
 #: Gaps filled at once.
 _MOST_GAPS: Final = 50
 
@@ -59,13 +59,55 @@ def keep(keepers: Iterable[Keeper]) -> None:
     """Look after the wallets of ``keepers`` on every network on which they have sent."""
     by_address = {str(one.account.address): one for one in keepers}
     for wallet in SettlementWallet.objects.using(alias()).filter(address__in=by_address):
-        keeper = by_address[wallet.address]
         try:
-            bump_stuck(wallet, keeper.account)
-            fill_gaps(wallet, keeper.account)
-            watch_balance(wallet, keeper.low_balance)
-        except (RpcUnavailable, FacilitatorUnavailable) as error:
-            logger.warning("Wallet %s cannot be looked after: %s", wallet.address, error)
+            _keep_one(wallet, by_address[wallet.address])
+        except (RpcUnavailable, ConfigurationError) as error:
+            logger.warning("Wallet %s cannot be looked after: %s", wallet, error)
+
+
+def _keep_one(wallet: SettlementWallet, keeper: Keeper) -> None:
+    watch_balance(wallet, keeper.low_balance)
+    send_lost(wallet)
+    try:
+        bump_stuck(wallet, keeper.account)
+        fill_gaps(wallet, keeper.account)
+    except FacilitatorUnavailable as error:
+        logger.warning("Wallet %s waits for cheaper gas: %s", wallet, error)
+
+
+def send_lost(wallet: SettlementWallet) -> list[ChainTransaction]:
+    """Find what a reorganisation has moved to another block, and send again what it has dropped.
+
+    Also what settles no payment, or payments that are final: a nonce that is missing holds up
+    all later ones. Nonces are mined in their order, so the newest transaction that is still in
+    its block vouches for all before it: one question where nothing has changed. Returns what was
+    sent. Raises RpcUnavailable.
+    """
+    rows = ChainTransaction.objects.using(alias()).filter(
+        network=wallet.network,
+        wallet=wallet.address,
+        status__in=(Status.MINED, Status.REVERTED),
+        mined_at__gt=clock.now() - _REORGANISED_WITHIN,
+    )
+    lost: list[ChainTransaction] = []
+    count: int | None = None
+    for row in rows.order_by("-nonce").iterator():
+        before = row.block_hash
+        receipt = find_receipt(row)
+        if receipt is not None:
+            record(row, receipt)
+            if row.block_hash == before:
+                break
+            continue
+        if count is None:
+            count = chain_nonce(wallet.network, wallet.address, "latest")
+        if row.nonce >= count:  # otherwise the node has no receipt of what it has mined
+            mark_lost(row)
+            lost.insert(0, row)
+    for row in lost:
+        logger.warning("Transaction %s was reorganised away; it is sent again.", row.hash)
+        broadcast(row)
+    return lost
 
 
 def bump_stuck(wallet: SettlementWallet, account: LocalAccount) -> ChainTransaction | None:
@@ -127,10 +169,14 @@ def fill_gaps(wallet: SettlementWallet, account: LocalAccount) -> list[int]:
     missing = [n for n in range(mined, wallet.next_nonce) if n not in known][:_MOST_GAPS]
     if not missing or chain_nonce(wallet.network, wallet.address) > missing[0]:
         return []  # none, or the nodes have something there that will do
+    own: Any = checksum(wallet.address)
     w3 = get_web3(wallet.network)
     with rpc_errors(wallet.network):
         fees = within_ceiling(current_fees(w3), wallet.network)
-    return [nonce for nonce in missing if _fill(wallet, account, nonce, fees)]
+        # A plain transfer of nothing to itself; not on every network is it 21,000 gas.
+        gas = estimate_gas(w3, {"from": own, "to": own})
+    draft = Draft(wallet.network, account, own, b"", gas, fees)
+    return [nonce for nonce in missing if _fill(wallet, draft, nonce)]
 
 
 def watch_balance(wallet: SettlementWallet, minimum: int | None) -> None:
@@ -144,7 +190,9 @@ def watch_balance(wallet: SettlementWallet, minimum: int | None) -> None:
     w3 = get_web3(wallet.network)
     with rpc_errors(wallet.network):
         balance = int(w3.eth.get_balance(checksum(wallet.address)))
-    SettlementWallet.objects.using(alias()).filter(pk=wallet.pk).update(balance=balance)
+    SettlementWallet.objects.using(alias()).filter(pk=wallet.pk).update(
+        balance=balance, low_balance=minimum
+    )
     if minimum is not None and balance < minimum:
         logger.error(
             "Wallet %s on %s has %s wei left for gas, less than LOW_BALANCE.",
@@ -161,11 +209,15 @@ def watch_balance(wallet: SettlementWallet, minimum: int | None) -> None:
         )
 
 
-def _fill(wallet: SettlementWallet, account: LocalAccount, nonce: int, fees: Fees) -> bool:
-    own = checksum(wallet.address)
-    row = sign(Draft(wallet.network, account, own, b"", _TRANSFER_GAS, fees), nonce)
+def _fill(wallet: SettlementWallet, draft: Draft, nonce: int) -> bool:
+    row = sign(draft, nonce)
+    wallets = SettlementWallet.objects.using(alias()).filter(pk=wallet.pk, next_nonce__gt=nonce)
     try:
-        with transaction.atomic(using=alias()):
+        with transaction.atomic(using=alias(), durable=True):
+            # Under the wallet's lock: the last nonce may have been given back meanwhile, and
+            # then belongs to whoever stores next.
+            if not wallets.update(next_nonce=F("next_nonce")):
+                return False
             row.save(using=alias(), force_insert=True)
     except IntegrityError:
         return False  # somebody else has filled it

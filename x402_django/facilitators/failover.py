@@ -45,6 +45,7 @@ from x402_django.facilitators.breaker import CircuitBreaker
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
 
+    from x402_django.chain.upkeep import Keeper
     from x402_django.models import Payment
     from x402_django.protocol.types import Settlement, SignedPayment
 
@@ -133,6 +134,9 @@ class FailoverFacilitator(BaseFacilitator):
             except FacilitatorUnavailable:
                 logger.info("Facilitator %s could not be reached to settle.", member.alias)
         raise FacilitatorUnavailable()
+
+    def keepers(self) -> Sequence[Keeper]:
+        return [keeper for member in self.members.values() for keeper in member.keepers()]
 
     def supported(self) -> frozenset[Kind]:
         """What any of them supports. Raises FacilitatorUnavailable if none could be asked."""

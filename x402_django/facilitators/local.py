@@ -61,8 +61,8 @@ class LocalFacilitator(BaseFacilitator):
         WALLETS: a list of dicts, each with a key as above. The least busy wallet settles.
         GAS_PER_HOUR, GAS_PER_PAYER: gas per hour and network, in all and for one payer; beyond
             that payments are answered with 503. No limit by default.
-        LOW_BALANCE: coins of the network below which a wallet is reported (log, and the signal
-            ``chain.upkeep.wallet_balance_low``), e.g. ``"0.01"``.
+        LOW_BALANCE: coins of the network below which a wallet is reported (log, admin, metrics,
+            and the signal ``chain.upkeep.wallet_balance_low``), e.g. ``"0.01"``.
 
     It judges by the chain: a settlement is one whose receipt holds the transfer, and a failure
     is one that left the authorization unused.
@@ -113,6 +113,7 @@ class LocalFacilitator(BaseFacilitator):
     def verify(self, signed: SignedPayment) -> None:
         if signed.offer.scheme != SCHEME_EXACT:
             raise PaymentRefused(code=Code.UNSUPPORTED_SCHEME)
+        self.refuse_over_budget(signed)  # before the view works for what cannot be settled
         signer = self._signer(signed)
         scheme = self._scheme(signer, signed)
         payload, requirements = sdk_models(signed)

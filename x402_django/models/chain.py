@@ -18,6 +18,8 @@ class SettlementWallet(models.Model):
     next_nonce = models.PositiveBigIntegerField(_("next nonce"))
     balance = Uint256Field(_("balance, in wei"), null=True, blank=True)
     balance_at = models.DateTimeField(_("balance seen"), null=True, blank=True)
+    #: ``LOW_BALANCE`` of its facilitator, as of then; None where none is set.
+    low_balance = Uint256Field(_("low balance, in wei"), null=True, blank=True)
 
     class Meta:
         verbose_name = _("settlement wallet")
@@ -28,6 +30,15 @@ class SettlementWallet(models.Model):
 
     def __str__(self) -> str:
         return f"{self.address} ({self.network})"
+
+    @property
+    def is_low(self) -> bool:
+        """Whether it had less than its ``LOW_BALANCE`` when it was last looked at."""
+        return (
+            self.balance is not None
+            and self.low_balance is not None
+            and self.balance < self.low_balance
+        )
 
 
 class ChainTransaction(models.Model):

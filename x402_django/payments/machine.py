@@ -132,19 +132,21 @@ def annotate(payment: Payment, **fields: Any) -> bool:
     """Save ``fields`` without a transition, if the row is still as ``payment`` says.
 
     For facts beside the state (delivery, an unknown outcome, a stored response). What is settled
-    may become final at any moment; that is no reason to forget what was delivered. Returns
-    whether the row was written; ``payment`` is brought up to date if so.
+    may become final at any moment; that is no reason to forget what was delivered. What is
+    delivered already is not delivered again. Returns whether the row was written; ``payment`` is
+    brought up to date if so.
     """
     alias = router.db_for_write(Payment)
     states = PAID if payment.state in PAID else (payment.state,)
+    rows = Payment.objects.using(alias).filter(
+        pk=payment.pk, state__in=states, attempt=payment.attempt
+    )
+    delivered = payment.delivered_at is None and fields.get("delivered_at") is not None
+    if delivered:
+        rows = rows.filter(delivered_at__isnull=True)
     with durable_statement(alias):
-        written = (
-            Payment.objects.using(alias)
-            .filter(pk=payment.pk, state__in=states, attempt=payment.attempt)
-            .update(**fields)
-        )
+        written = rows.update(**fields)
     if written:
-        delivered = payment.delivered_at is None and fields.get("delivered_at") is not None
         for name, value in fields.items():
             setattr(payment, name, value)
         announce(payment, (), delivered=delivered)

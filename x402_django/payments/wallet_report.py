@@ -15,7 +15,7 @@ from x402_django.chain.rpc import checksum, get_web3, rpc_errors
 from x402_django.conf import x402
 from x402_django.exceptions import ConfigurationError, RpcUnavailable
 from x402_django.facilitators.base import get_facilitator
-from x402_django.models import ChainTransaction, SettlementWallet
+from x402_django.models import ChainTransaction, PaymentMethod, SettlementWallet
 
 Status = ChainTransaction.Status
 
@@ -88,14 +88,14 @@ def wallet_reports(*, network: str | None = None, minimum: int = 100) -> list[Wa
 
 
 def _configured() -> Iterator[tuple[str, str]]:
-    """Networks and addresses of the wallets that the settings name."""
-    for alias in x402.facilitators:
-        facilitator: Any = get_facilitator(alias)
-        if not facilitator.spends_gas:
-            continue
-        for name, network in x402.networks.items():
-            if network.facilitator == alias and network.has_rpc:
-                yield name, checksum(facilitator.account.address)
+    """Networks and addresses of the wallets that settle by the settings or a payment method."""
+    methods = PaymentMethod.objects.filter(active=True).order_by()
+    pairs = set(methods.values_list("network", "facilitator").distinct())
+    pairs |= {(name, network.facilitator) for name, network in x402.networks.items()}
+    for name, alias in pairs:
+        if name in x402.networks and x402.networks[name].has_rpc and alias in x402.facilitators:
+            for keeper in get_facilitator(alias).keepers():
+                yield name, checksum(str(keeper.account.address))
 
 
 def _report(report: WalletReport, minimum: int) -> WalletReport:

@@ -38,10 +38,21 @@ class Command(BaseCommand):
             metavar="N",
             help="fewer settlements left than this need attention (default 100)",
         )
-        parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+        form = parser.add_mutually_exclusive_group()
+        form.add_argument("--json", action="store_true", help="one JSON document on stdout")
+        form.add_argument(
+            "--metrics",
+            action="store_true",
+            help="the ledger's numbers for Prometheus on stdout; asks no node, always exits with 0",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Report, then exit as the class says."""
+        if options["metrics"]:
+            from x402_django.payments.wallet_metrics import exposition, wallet_samples
+
+            self.stdout.write(exposition(wallet_samples()), ending="")
+            return
         from x402_django.payments.wallet_report import wallet_reports  # loads web3
 
         if options["network"] and options["network"] not in x402.networks:

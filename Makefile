@@ -7,8 +7,9 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 
 VENV := .venv
 BIN := $(VENV)/bin
-# Arguments for the tests: make test ARGS="tests/http -x". What needs Node.js has lanes in .ci/run.
-TESTS := -n 2 --dist loadfile -m "not node and not anvil"
+# Arguments for the tests: make test ARGS="tests/http -x". What needs Node.js, or Chromium, has
+# lanes in .ci/run.
+TESTS := -n 2 --dist loadfile -m "not node and not anvil and not browser"
 ARGS ?=
 
 .DEFAULT_GOAL := help

@@ -183,6 +183,12 @@ def assets() -> list[dict[str, object]]:
     ]
 
 
+def wallet_rpc_urls() -> list[str]:
+    """What visitors' wallets are told; the development chain is no secret, another node may be."""
+    given = env("X402_WALLET_RPC_URL") or (env("X402_RPC_URL") if ON_DEVCHAIN else None)
+    return given.split(",") if given else []
+
+
 def facilitator() -> dict[str, object]:
     """Who settles: a facilitator service if one is named, else this shop's own wallet."""
     if url := env("X402_FACILITATOR_URL"):
@@ -202,6 +208,7 @@ X402 = {
     "NETWORKS": {
         NETWORK: {
             "RPC_URLS": (env("X402_RPC_URL") or "http://127.0.0.1:8545").split(","),
+            "WALLET_RPC_URLS": wallet_rpc_urls(),
             "CONFIRMATIONS": int(env("X402_CONFIRMATIONS", "1")),
             "NAME": env("X402_NETWORK_NAME", ""),
             "ASSETS": assets(),

@@ -58,6 +58,7 @@ def open_shop(asset: KnownAsset) -> None:
             "price_usd": Decimal("0.05"),
             "description": "An article",
             "mime_type": "text/html",
+            "session_access": 24 * 60 * 60,  # who has bought one may read it for a day
         },
     )
 

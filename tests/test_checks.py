@@ -220,6 +220,8 @@ class TestKeys:
             x402(BASE_URL="https://user@shop.example"),
             network(RPC_URLS="https://rpc.example"),
             network(RPC_URLS=["rpc.example"]),
+            network(WALLET_RPC_URLS="https://rpc.example"),
+            network(WALLET_RPC_URLS=["rpc.example"]),
             network(NAME=None),
         ],
     )

@@ -48,6 +48,7 @@ DEFAULTS: Final[dict[str, Any]] = {
 
 NETWORK_DEFAULTS: Final[dict[str, Any]] = {
     "RPC_URLS": (),
+    "WALLET_RPC_URLS": (),
     "PROVIDER": None,
     "RPC_TIMEOUT": 10.0,
     "RPC_CHECK_INTERVAL": 15.0,
@@ -84,6 +85,8 @@ class NetworkSettings:
 
     network: str
     rpc_urls: tuple[str, ...]
+    #: What the paywall tells a visitor's wallet that does not know the network; public.
+    wallet_rpc_urls: tuple[str, ...]
     provider: str | None
     rpc_timeout: float
     #: Seconds between looks after several endpoints; 0 is never.
@@ -284,6 +287,7 @@ def _parse_network(name: str, raw: Mapping[str, Any]) -> NetworkSettings:
         return NetworkSettings(
             network=name,
             rpc_urls=tuple(merged["RPC_URLS"]),
+            wallet_rpc_urls=tuple(merged["WALLET_RPC_URLS"]),
             provider=merged["PROVIDER"],
             rpc_timeout=float(merged["RPC_TIMEOUT"]),
             rpc_check_interval=float(merged["RPC_CHECK_INTERVAL"]),

@@ -27,6 +27,9 @@ EXPOSED_HEADERS: Final = (
     V1_PAYMENT_RESPONSE_HEADER,
 )
 
+#: Sent by the paywall's script: answer with a cookie that opens the page, not with the page.
+PAYWALL_HEADER: Final = "X-402-Paywall"
+
 SCHEME_EXACT: Final = "exact"
 #: In the ledger alone: a transfer that the payer made itself. Never in a v2 or v1 challenge.
 SCHEME_TRANSFER: Final = "transfer"
@@ -40,6 +43,10 @@ FLOW_AUTHORIZATION: Final = "authorization"
 FLOW_UPFRONT: Final = "upfront"
 FLOW_DEFERRED: Final = "deferred"
 FLOWS: Final = (FLOW_AUTHORIZATION, FLOW_UPFRONT, FLOW_DEFERRED)
+
+
+#: The longest session access, in seconds: a year.
+MAX_SESSION_ACCESS: Final = 366 * 24 * 60 * 60
 
 
 class Code:

@@ -72,6 +72,7 @@ class PaymentRequired(X402Error):
         description: shown to the payer.
         mime_type: of the content being sold.
         flow: ``"authorization"``, ``"upfront"`` or ``"deferred"``; default by method.
+        session_access: seconds for which a browser that has paid may come back, free.
     """
 
     code = Code.PAYMENT_REQUIRED
@@ -85,6 +86,7 @@ class PaymentRequired(X402Error):
         description: str = "",
         mime_type: str = "",
         flow: str | None = None,
+        session_access: int = 0,
     ) -> None:
         super().__init__()
         self.price = price
@@ -92,6 +94,7 @@ class PaymentRequired(X402Error):
         self.description = description
         self.mime_type = mime_type
         self.flow = flow
+        self.session_access = session_access
 
 
 class MalformedPayment(X402Error):

@@ -188,6 +188,7 @@ def live_site(
     servers: int = 1,
     interface: Interface = "wsgi",
     database_url: str | None = None,
+    settings: str = "tests.clients.site.settings",
 ) -> Iterator[Site]:
     """A migrated site with its processes; all gone when the block ends."""
     with ExitStack() as stack:
@@ -196,7 +197,7 @@ def live_site(
             **os.environ,
             "HOME": str(directory),  # gunicorn leaves a control socket there
             "PYTHONPATH": str(ROOT),
-            "DJANGO_SETTINGS_MODULE": "tests.clients.site.settings",
+            "DJANGO_SETTINGS_MODULE": settings,
             "DATABASE_URL": database_url or f"sqlite:///{directory / 'site.sqlite3'}",
             "SITE_RPC_URL": rpc.url,
             "SITE_PAY_TO": PAY_TO,

@@ -114,6 +114,7 @@ class PaymentAdmin(WarnsOfLowWallets, MoneyColumns, LedgerAdmin):
                     "created_at",
                     "settled_at",
                     "delivered_at",
+                    "session_access",
                     "response_status",
                     "superseded_shown",
                 )

@@ -58,6 +58,7 @@ class PriceRuleForm(forms.ModelForm):  # type: ignore[type-arg]
             "token_amount",
             "payment_methods",
             "flow",
+            "session_access",
             "description",
             "mime_type",
         )

@@ -170,16 +170,17 @@ def _misshapen_entries(key: str) -> Iterator[CheckMessage]:
 
 
 def _misshapen_network(name: str, entry: Mapping[str, Any]) -> Iterator[CheckMessage]:
-    for key in ("RPC_URLS", "ASSETS"):
+    for key in ("RPC_URLS", "WALLET_RPC_URLS", "ASSETS"):
         if not is_list(network_value(entry, key)):
             where = path_of("NETWORKS", name, key)
             yield _shape(f"{where} is not a list.", "Write […], also for a single one.")
-    urls = network_value(entry, "RPC_URLS")
-    for url in urls if is_list(urls) else ():
-        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
-            # The URL itself may hold an access key, so it is not quoted.
-            where = path_of("NETWORKS", name, "RPC_URLS")
-            yield _shape(f"{where} has an entry that is no URL.", "Write https://….")
+    for key in ("RPC_URLS", "WALLET_RPC_URLS"):
+        urls = network_value(entry, key)
+        for url in urls if is_list(urls) else ():
+            if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+                # The URL itself may hold an access key, so it is not quoted.
+                where = path_of("NETWORKS", name, key)
+                yield _shape(f"{where} has an entry that is no URL.", "Write https://….")
     for key in _NETWORK_TEXTS:
         if not isinstance(network_value(entry, key), str):
             where = path_of("NETWORKS", name, key)

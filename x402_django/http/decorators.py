@@ -26,6 +26,7 @@ def payment_required(
     description: str = "",
     mime_type: str = "",
     flow: str | None = None,
+    session_access: int = 0,
 ) -> Callable[[View], View]:
     """Sell a view.
 
@@ -45,11 +46,13 @@ def payment_required(
         flow: ``"authorization"`` (settle after the view) or ``"upfront"`` (before it). Default:
             the first for GET and HEAD, the second otherwise. ``"deferred"`` settles in the
             background once the response has left, for payers who may (docs/deferred.md).
+        session_access: seconds for which the browser of a person who paid on the paywall page
+            may come back without paying again (docs/paywall.md). A rule in force may say else.
 
     Raises ConfigurationError at import when neither price nor rule is given, and at run time
     when the middleware is missing.
     """
-    options = PaidViewOptions(price, rule, description, mime_type, flow)
+    options = PaidViewOptions(price, rule, description, mime_type, flow, session_access)
 
     def decorate(view: View) -> View:
         if iscoroutinefunction(view):
@@ -89,4 +92,5 @@ def ensure_open(request: HttpRequest, options: PaidViewOptions, view: Any) -> No
         description=options.description,
         mime_type=options.mime_type,
         flow=options.flow,
+        session_access=options.session_access,
     )

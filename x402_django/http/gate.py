@@ -8,7 +8,7 @@ for asynchronous sites.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import RequestDataTooBig
 from django.core.handlers.asgi import ASGIRequest
@@ -29,7 +29,8 @@ from x402_django.exceptions import (
     SettlementUnknown,
     X402Error,
 )
-from x402_django.http import responses
+from x402_django.http import access, responses
+from x402_django.http.paywall import is_paywall_script
 from x402_django.http.resource import payment_headers, request_facts
 from x402_django.http.transfers import PROOF_NOT_JUDGED, presented_proof
 from x402_django.payments.authenticity import refuse_forgery
@@ -38,6 +39,7 @@ from x402_django.payments.deferred import defer
 from x402_django.payments.delivery import (
     delivered_fields,
     discard,
+    handed_over_fields,
     replay,
     return_debt,
     storable,
@@ -76,27 +78,51 @@ def open_gate(request: HttpRequest, state: GateState, quote: Quote) -> HttpRespo
             return _admit_proof(request, state, quote, proof)
         presented = read_payment_header(payment_headers(request))
         if presented is None:
-            return responses.payment_required(request, quote)
+            return _admit_returning(request, state, quote)
         return _admit(request, state, quote, presented)
     except MalformedPayment as error:
-        return responses.error_response(400, error)
+        return responses.error_response(request, 400, error)
     except PaymentRefused as refusal:
         state.refusal = refusal
         return responses.payment_required(request, quote, refusal)
     except (RequestDataTooBig, RawPostDataException):
         # The latter: a form too large to be kept, which was read as a stream.
         too_large = X402Error("The body of a paid request is too large.", code=Code.BODY_TOO_LARGE)
-        return responses.error_response(413, too_large)
+        return responses.error_response(request, 413, too_large)
     except ServiceUnavailable as trouble:
-        return responses.error_response(503, trouble)
+        return responses.error_response(request, 503, trouble)
     except ConfigurationError as error:
         logger.error("Payments are set up wrongly: %s", error)  # for the operator, not the payer
-        return responses.error_response(503, ServiceUnavailable())
+        return responses.error_response(request, 503, ServiceUnavailable())
     except InvalidTransition:
-        return responses.in_progress(None)
+        return responses.in_progress(request, None)
     except DatabaseTrouble:
         logger.exception("The ledger is out of reach; the payment was not accepted.")
-        return responses.error_response(503, ServiceUnavailable())
+        return responses.error_response(request, 503, ServiceUnavailable())
+
+
+def _admit_returning(
+    request: HttpRequest, state: GateState, quote: Quote
+) -> HttpResponseBase | None:
+    """A request without a payment: asked for one, unless its browser has paid for it before.
+
+    What was paid and not yet fetched comes first; then session access; without any, the cookie
+    is worth what presenting the same payment again is.
+    """
+    payment = access.returning_payment(request)
+    if payment is None:
+        return responses.payment_required(request, quote)
+    has_access = access.has_session_access(payment)
+    if not (has_access and payment.delivered_at is not None):
+        try:
+            claimed = entitlement_of(payment)
+        except PaymentRefused:
+            return responses.payment_required(request, quote)
+        if not (has_access and claimed.entitlement is Entitlement.WAIT):
+            return _admit_claim(request, state, quote, claimed, None)
+    state.access = payment
+    request.payment = payment  # type: ignore[attr-defined]
+    return None
 
 
 def _admit(
@@ -125,12 +151,12 @@ def _admit_proof(
     try:
         return _admit_claim(request, state, quote, claim_transfer(proof, quote, facts), None)
     except PaymentPending as pending:
-        return responses.error_response(402, pending, payment=pending.payment)
+        return responses.error_response(request, 402, pending, payment=pending.payment)
     except (ServiceUnavailable, ConfigurationError, DatabaseTrouble) as trouble:
         # Their own words, "you were not charged", would be wrong: this money has moved already.
         is_database = isinstance(trouble, DatabaseTrouble)
         logger.warning("A transfer proof cannot be judged now: %s", trouble, exc_info=is_database)
-        return responses.error_response(503, PROOF_NOT_JUDGED)
+        return responses.error_response(request, 503, PROOF_NOT_JUDGED)
 
 
 def _admit_claim(
@@ -149,10 +175,15 @@ def _admit_claim(
     except SettlementFailed as failure:
         return responses.settlement_failed(request, quote, payment, failure)
     except SettlementUnknown as doubt:
-        return responses.error_response(503, doubt, payment=payment)
+        return responses.error_response(request, 503, doubt, payment=payment)
     if claimed.entitlement is Entitlement.WAIT:
-        return responses.in_progress(payment)
+        return responses.in_progress(request, payment)
+    if claimed.entitlement is Entitlement.DELIVER and is_paywall_script(request):
+        return_debt(payment)  # it is for the browser to fetch, not for its script
+        return access.hand_over(request, payment)
     if claimed.entitlement is Entitlement.REPLAY:
+        if is_paywall_script(request):
+            return access.hand_over(request, payment)
         return responses.paid(request, replay(payment), payment)
     state.payment = payment
     state.signed = signed
@@ -192,18 +223,18 @@ def close_gate(
     """Settle what the view earned and make its response the payer's, or let the payer go."""
     payment = state.payment
     if payment is None:
-        return response
+        return response if state.access is None else responses.private(response, "Cookie")
     try:
         if response.status_code >= 400 or responses.is_login_redirect(request, response):
             return _close_failed(request, state, response)
         if payment.is_paid:
             first = payment.deliveries == 0
-            kept = annotate(payment, **delivered_fields(payment, response))
+            kept = annotate(payment, **_outcome_fields(request, payment, response))
             earned = kept and first
         elif _defer(payment, response):
             earned = False
         else:
-            _settle_response(state, response)
+            _settle_response(request, state, response)
             earned = True
     except (SettlementFailed, SettlementUnknown, ServiceUnavailable, InvalidTransition) as error:
         discard(response)
@@ -212,9 +243,12 @@ def close_gate(
         # Whether the money moved cannot be written down, so it must be taken to have moved.
         logger.exception("The ledger is out of reach after the view of a paid request.")
         discard(response)
-        return responses.error_response(503, SettlementUnknown(), payment=payment)
+        return responses.error_response(request, 503, SettlementUnknown(), payment=payment)
     if earned:
         run_settled_callbacks(payment)
+    if is_paywall_script(request):
+        discard(response)
+        return access.hand_over(request, payment, response)
     if not storable(response):
         is_async = isinstance(request, ASGIRequest)
         response = watch_delivery(payment, response, is_async=is_async)
@@ -230,12 +264,20 @@ def _defer(payment: Payment, response: HttpResponseBase) -> bool:
     )
 
 
-def _settle_response(state: GateState, response: HttpResponseBase) -> None:
+def _outcome_fields(
+    request: HttpRequest, payment: Payment, response: HttpResponseBase
+) -> dict[str, Any]:
+    if is_paywall_script(request):
+        return handed_over_fields(payment, response)
+    return delivered_fields(payment, response)
+
+
+def _settle_response(request: HttpRequest, state: GateState, response: HttpResponseBase) -> None:
     payment, signed = state.payment, state.signed
     if payment is None or signed is None:
         raise InvalidTransition("There is no verified payment to settle.")
     try:
-        settle(payment, signed, lambda: delivered_fields(payment, response))
+        settle(payment, signed, lambda: _outcome_fields(request, payment, response))
     except SettlementUnknown:
         # Keep the answer: once the chain has told, the payer gets it without a second run.
         annotate(payment, **stored_fields(response))
@@ -277,5 +319,5 @@ def _unsettled(request: HttpRequest, state: GateState, error: X402Error) -> Http
     if isinstance(error, SettlementFailed) and payment is not None and quote is not None:
         return responses.settlement_failed(request, quote, payment, error)
     if isinstance(error, InvalidTransition):
-        return responses.in_progress(payment)
-    return responses.error_response(503, error, payment=payment)
+        return responses.in_progress(request, payment)
+    return responses.error_response(request, 503, error, payment=payment)

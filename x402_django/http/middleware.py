@@ -23,6 +23,7 @@ from django.http.response import HttpResponseBase
 
 from x402_django.exceptions import PaymentRequired, ServiceUnavailable
 from x402_django.http import responses
+from x402_django.http.access import presented_access
 from x402_django.http.gate import abandon, close_gate, open_gate
 from x402_django.http.resource import carries_payment
 from x402_django.http.state import ATTRIBUTE, GateState
@@ -68,10 +69,8 @@ class PaymentMiddleware:
             return self._call_async(request)
         state = _attach(request)
         response = self.get_response(request)
-        if state.asked is not None and state.payment is None:
-            if not carries_payment(request):
-                return _challenge_asked(request, state, response)
-            answer = _take_payment(request, state, response)
+        if state.asked is not None and not state.is_open:
+            answer = _answer_asked(request, state, response)
             if answer is not None:
                 return answer
             response = self.get_response(request)
@@ -80,14 +79,12 @@ class PaymentMiddleware:
     async def _call_async(self, request: HttpRequest) -> HttpResponseBase:
         state = _attach(request)
         response = await self._respond(request, state)
-        if state.asked is not None and state.payment is None:
-            if not carries_payment(request):
-                return await sync_to_async(_challenge_asked)(request, state, response)
-            answer = await sync_to_async(_take_payment)(request, state, response)
+        if state.asked is not None and not state.is_open:
+            answer = await sync_to_async(_answer_asked)(request, state, response)
             if answer is not None:
                 return answer
             response = await self._respond(request, state)
-        if state.payment is None and state.asked is None:
+        if not state.is_open and state.asked is None:
             return response
         return await sync_to_async(_finish)(request, state, response)
 
@@ -203,7 +200,7 @@ def _open_for_view(
 def _cannot_be_sold(request: HttpRequest, trouble: ServiceUnavailable) -> HttpResponseBase:
     """503. What is wrong is the operator's to know; the client gets the class's own sentence."""
     logger.error("%s %s cannot be sold: %s", request.method, request.path, trouble)
-    return responses.error_response(503, type(trouble)())
+    return responses.error_response(request, 503, type(trouble)())
 
 
 @lru_cache(maxsize=4096)
@@ -223,6 +220,15 @@ def _mentions_asking(permission: Any) -> bool:
         return True
     operands = (getattr(permission, name, None) for name in ("op1_class", "op2_class"))
     return any(_mentions_asking(operand) for operand in operands if operand is not None)
+
+
+def _answer_asked(
+    request: HttpRequest, state: GateState, response: HttpResponseBase
+) -> HttpResponseBase | None:
+    """What becomes of a request whose view asked for payment. None: run the view again."""
+    if carries_payment(request) or presented_access(request) is not None:
+        return _take_payment(request, state, response)
+    return _challenge_asked(request, state, response)
 
 
 def _challenge_asked(
@@ -253,7 +259,7 @@ def _take_payment(
 
 
 def _finish(request: HttpRequest, state: GateState, response: HttpResponseBase) -> HttpResponseBase:
-    if state.asked is not None and state.payment is not None:
+    if state.asked is not None and state.is_open:
         # Paid what was asked, and asked again: let the payment go and say what it costs now.
         logger.warning(
             "%s %s asked for a payment again after it was paid. A view that raises "

@@ -27,7 +27,7 @@ from x402_django.constants import (
     Code,
 )
 from x402_django.exceptions import SettlementFailed, X402Error
-from x402_django.http.paywall import paywall_response, wants_paywall
+from x402_django.http.paywall import paywall_response, trouble_response, wants_paywall
 from x402_django.http.resource import payment_headers, resource_url
 from x402_django.http.transfers import offer_transfer
 from x402_django.pricing.money import format_amount
@@ -120,7 +120,7 @@ def settlement_failed(
 
 
 def error_response(
-    status: int, error: X402Error, *, payment: Payment | None = None
+    request: HttpRequest, status: int, error: X402Error, *, payment: Payment | None = None
 ) -> HttpResponse:
     """400, 402 for what is pending, 409, 413 or 503.
 
@@ -133,22 +133,25 @@ def error_response(
     url = payment_status_url(payment) if payment is not None else None
     if url:
         body["status"] = url
-    response = json_response(body, status=status)
+    if wants_paywall(request):
+        response = trouble_response(request, status, body)
+    else:
+        response = json_response(body, status=status)
     if retry:
         response["Retry-After"] = str(x402.retry_after)
     if url:
         response["Link"] = f'<{url}>; rel="status"'
     response["Cache-Control"] = "no-store"
-    _vary(response, PAYMENT_HEADERS)
+    _vary(response, ("Accept", *PAYMENT_HEADERS))
     if status == 402:  # to wait for a transfer is no incident
         response._has_been_logged = True  # type: ignore[attr-defined]
     return response
 
 
-def in_progress(payment: Payment | None) -> HttpResponse:
+def in_progress(request: HttpRequest, payment: Payment | None) -> HttpResponse:
     """409: another worker has this very payment."""
     error = X402Error("This payment is being processed. Retry shortly.", code=Code.IN_PROGRESS)
-    return error_response(409, error, payment=payment)
+    return error_response(request, 409, error, payment=payment)
 
 
 def paid(request: HttpRequest, response: HttpResponseBase, payment: Payment) -> HttpResponseBase:
@@ -177,11 +180,11 @@ def paid(request: HttpRequest, response: HttpResponseBase, payment: Payment) -> 
     return private(response)
 
 
-def private(response: HttpResponseBase) -> HttpResponseBase:
-    """Keep an answer to a payer out of shared caches."""
+def private(response: HttpResponseBase, *vary: str) -> HttpResponseBase:
+    """Keep an answer to a payer out of shared caches; it depends on these headers, too."""
     if "no-store" not in response.get("Cache-Control", ""):
         patch_cache_control(response, private=True)
-    _vary(response, PAYMENT_HEADERS)
+    _vary(response, (*PAYMENT_HEADERS, *vary))
     _expose(response)
     return response
 

@@ -31,6 +31,8 @@ class GateState:
     asked: Quote | None = None
     payment: Payment | None = None
     signed: SignedPayment | None = None
+    #: The earlier payment whose session access lets this browser in; nothing is taken for it.
+    access: Payment | None = None
     refusal: PaymentRefused | None = None
     #: The response is final: a challenge, an error or a replay that the gate made itself.
     answered: bool = False
@@ -39,8 +41,8 @@ class GateState:
 
     @property
     def is_open(self) -> bool:
-        """Whether the view may run as paid."""
-        return self.payment is not None
+        """Whether the view may run as paid, or as paid for earlier."""
+        return self.payment is not None or self.access is not None
 
     @property
     def settles_after_view(self) -> bool:

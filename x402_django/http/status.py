@@ -1,16 +1,21 @@
-"""The status of one payment, for whoever holds its unguessable id: JSON, or a page."""
+"""The status of one payment, for whoever holds its unguessable id: JSON, or a page.
+
+Once paid, the page is the payer's receipt.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from django.http import Http404, HttpResponse
-from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from x402_django.http.pages import page_response
 from x402_django.http.responses import json_response
 from x402_django.models import Payment
+from x402_django.pricing.money import format_amount
+from x402_django.protocol.networks import display_name, explorer_transaction_url
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -28,6 +33,7 @@ def payment_status(request: HttpRequest, public_id: str) -> HttpResponse:
         .only(
             "public_id", "state", "network", "asset", "amount", "asset_symbol", "transaction",
             "delivered_at", "failure_code", "outcome_unknown_at", "created_at", "settled_at",
+            "asset_decimals", "pay_to", "price_usd", "description", "resource_url",
         )
         .first()
     )  # fmt: skip
@@ -36,7 +42,14 @@ def payment_status(request: HttpRequest, public_id: str) -> HttpResponse:
     facts = _facts(payment)
     if request.accepts("application/json") and not _prefers_html(request):
         return json_response(facts, status=200)
-    return render(request, TEMPLATE, {"payment": payment, "facts": facts})
+    context = {
+        "payment": payment,
+        "facts": facts,
+        "amount": format_amount(payment.amount, payment.asset_decimals, payment.asset_symbol),
+        "network": display_name(payment.network),
+        "transaction_url": explorer_transaction_url(payment.network, payment.transaction),
+    }
+    return page_response(request, TEMPLATE, context)
 
 
 def _prefers_html(request: HttpRequest) -> bool:

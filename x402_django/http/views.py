@@ -31,6 +31,7 @@ class PaymentRequiredMixin:
     price_description: str = ""
     price_mime_type: str = ""
     payment_flow: str | None = None
+    session_access: int = 0
 
     def get_price(self, request: HttpRequest) -> Price | None:
         """US dollars for this request; default ``price``."""
@@ -58,6 +59,7 @@ class PaymentRequiredMixin:
             description=initkwargs.get("price_description", cls.price_description),
             mime_type=initkwargs.get("price_mime_type", cls.price_mime_type),
             flow=initkwargs.get("payment_flow", cls.payment_flow),
+            session_access=initkwargs.get("session_access", cls.session_access),
         )
         setattr(view, OPTIONS_ATTRIBUTE, options)
         return view
@@ -77,6 +79,7 @@ class PaymentRequiredMixin:
                 description=self.price_description,
                 mime_type=self.price_mime_type,
                 flow=self.payment_flow,
+                session_access=self.session_access,
             )
         response: HttpResponseBase = super().dispatch(request, *args, **kwargs)  # type: ignore[misc]
         return response

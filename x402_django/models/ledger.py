@@ -116,6 +116,8 @@ class Payment(SettledCallbacks, models.Model):
     request_method = models.CharField(_("HTTP method"), max_length=16)
     resource_url = models.TextField(_("resource"))
     description = models.CharField(_("description"), max_length=500, blank=True)
+    #: Seconds from settlement in which the browser that paid may come back (http/access.py).
+    session_access = models.PositiveIntegerField(_("session access in seconds"), default=0)
 
     transaction = models.CharField(_("transaction"), max_length=66, blank=True)
     block_number = models.PositiveBigIntegerField(_("block"), null=True, blank=True)

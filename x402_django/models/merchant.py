@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.core.validators import MinValueValidator, RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
@@ -11,6 +11,7 @@ from x402_django.constants import (
     FLOW_AUTHORIZATION,
     FLOW_DEFERRED,
     FLOW_UPFRONT,
+    MAX_SESSION_ACCESS,
     SCHEME_EXACT,
 )
 from x402_django.models.fields import Uint256Field
@@ -154,6 +155,16 @@ class PriceRule(models.Model):
         choices=Flow,
         blank=True,
         help_text=_("Empty: settle after the view for GET and HEAD, before it otherwise."),
+    )
+    session_access = models.PositiveIntegerField(
+        _("session access in seconds"),
+        null=True,
+        blank=True,
+        validators=[MaxValueValidator(MAX_SESSION_ACCESS)],
+        help_text=_(
+            "For how long the browser of a person who has paid may come back without paying "
+            "again. 0: not at all. Empty: as the code says, or not at all."
+        ),
     )
     priority = models.IntegerField(_("priority"), default=0, help_text=_("Higher wins."))
     active = models.BooleanField(_("active"), default=True)

@@ -163,6 +163,7 @@ def _new_row(signed: SignedPayment, quote: Quote, facts: RequestFacts) -> Paymen
         request_method=facts.method[:16],
         resource_url=facts.resource_url,
         description=str(quote.description)[:500],
+        session_access=quote.session_access,
     )
 
 
@@ -264,4 +265,5 @@ _TERMS = (
     "request_method",
     "resource_url",
     "description",
+    "session_access",
 )

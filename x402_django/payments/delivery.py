@@ -76,6 +76,16 @@ def delivered_fields(payment: Payment, response: HttpResponseBase) -> dict[str, 
     return fields
 
 
+def handed_over_fields(payment: Payment, response: HttpResponseBase) -> dict[str, Any]:
+    """The columns to write as a browser is told to come for ``response``.
+
+    It is kept, or else owed, but not delivered: that it is once it was fetched. It counts as
+    begun, so that the view that is run for an owed one does not earn the payment a second time.
+    """
+    begun = {"deliveries": payment.deliveries + 1, "delivery_started_at": None}
+    return {**stored_fields(response), **begun}
+
+
 def replay(payment: Payment) -> HttpResponse:
     """The stored response of ``payment``, byte for byte.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from x402_django.constants import FLOWS
+from x402_django.constants import FLOWS, MAX_SESSION_ACCESS
 from x402_django.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ class PaidViewOptions:
     description: str = ""
     mime_type: str = ""
     flow: str | None = None
+    #: Seconds for which a browser that has paid may come back (http/access.py).
+    session_access: int = 0
 
     def __post_init__(self) -> None:
         if self.price is None and not self.rule:
@@ -41,4 +43,9 @@ class PaidViewOptions:
         if self.flow is not None and self.flow not in FLOWS:
             raise ConfigurationError(
                 f"{self.flow!r} is not a payment flow; use one of: {', '.join(FLOWS)}."
+            )
+        if not 0 <= self.session_access <= MAX_SESSION_ACCESS:
+            raise ConfigurationError(
+                f"session_access is a number of seconds from 0 to {MAX_SESSION_ACCESS} (a year), "
+                f"not {self.session_access!r}."
             )

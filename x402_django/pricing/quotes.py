@@ -29,6 +29,8 @@ class Quote:
     price_usd: Decimal | None
     rule_id: int | None
     rule_name: str
+    #: Seconds for which a browser that has paid may come back.
+    session_access: int = 0
 
 
 def quote_request(
@@ -65,6 +67,7 @@ def quote_request(
         price_usd=price,
         rule_id=None,
         rule_name="",
+        session_access=options.session_access,
     )
 
 
@@ -72,6 +75,7 @@ def _quote_from_rule(rule: CompiledRule, options: PaidViewOptions | None, method
     if rule.error:
         raise PriceNotConfigured(f"The price rule “{rule.name}” cannot be used: {rule.error}")
     code_flow = options.flow if options else None
+    code_access = options.session_access if options else 0
     return Quote(
         offers=rule.offers,
         flow=rule.flow or code_flow or default_flow(method),
@@ -80,6 +84,7 @@ def _quote_from_rule(rule: CompiledRule, options: PaidViewOptions | None, method
         price_usd=rule.price_usd,
         rule_id=rule.pk,
         rule_name=rule.name,
+        session_access=code_access if rule.session_access is None else rule.session_access,
     )
 
 

@@ -41,6 +41,7 @@ class CompiledRule:
     description: str
     mime_type: str
     flow: str
+    session_access: int | None
     valid_from: datetime | None
     valid_until: datetime | None
     error: str = ""
@@ -120,6 +121,7 @@ def compile_rule(
         description=rule.description,
         mime_type=rule.mime_type,
         flow=rule.flow,
+        session_access=rule.session_access,
         valid_from=rule.valid_from,
         valid_until=rule.valid_until,
         error=error,

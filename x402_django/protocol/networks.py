@@ -140,17 +140,18 @@ def is_testnet(network: str) -> bool:
 
 def explorer_transaction_url(network: str, transaction: str) -> str:
     """Link to a transaction in the network's block explorer; empty where there is none."""
-    base = _explorer(network)
+    base = explorer_url(network)
     return f"{base}/tx/{transaction}" if base and transaction else ""
 
 
 def explorer_address_url(network: str, address: str) -> str:
     """Link to an address in the network's block explorer; empty where there is none."""
-    base = _explorer(network)
+    base = explorer_url(network)
     return f"{base}/address/{address}" if base and address else ""
 
 
-def _explorer(network: str) -> str:
+def explorer_url(network: str) -> str:
+    """The network's block explorer, without a trailing slash; empty where there is none."""
     configured = conf.x402.networks.get(network)
     if configured is not None and configured.explorer_url:
         return configured.explorer_url

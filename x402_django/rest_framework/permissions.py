@@ -120,6 +120,6 @@ def _pays_for(state: GateState, quote: Quote | None) -> bool:
     The gate's quote is compared, not the payment's row: a payment that was settled earlier for
     the same request and never delivered is good for it, even if it cost something else then.
     """
-    if quote is None or state.payment is None or state.quote is None:
+    if quote is None or not state.is_open or state.quote is None:
         return False
     return state.quote.offers == quote.offers

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 from django.db import DEFAULT_DB_ALIAS, IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from tests.payments.support import snapshot, stored, unsaved
 from x402_django import clock
 from x402_django.models import Payment, PaymentEvent, Receipt
-from x402_django.models.statements import durable_statement, move
+from x402_django.models.statements import Guard, durable_statement, move
 
 VALUES = {"state": "verified", "description": "Ünïcode ☃ %s", "response_headers": [["A", "b"]]}
 
@@ -50,7 +51,9 @@ def test_everything_is_written_in_order():
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("stale", [{"state": "verified"}, {"attempt": 2}, {"pk": 0}])
+@pytest.mark.parametrize(
+    "stale", [{"state": "verified"}, {"attempt": 2}, {"pk": 0}, {"public_id": "f" * 40}]
+)
 def test_a_stale_view_of_the_row_writes_nothing(stale):
     payment = stored()
     before = snapshot()
@@ -105,3 +108,38 @@ def test_a_durable_statement_is_committed_when_the_block_ends():
         Payment.objects.filter(pk=payment.pk).update(description="kept")
     connection.close()  # forgets what was not committed
     assert Payment.objects.get().description == "kept"
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("binding", [False, True])
+@pytest.mark.parametrize("contended", [False, True])
+def test_a_guarded_move_however_the_client_binds_parameters(binding, contended, monkeypatch):
+    if connection.vendor != "postgresql":
+        pytest.skip("needs PostgreSQL: set DATABASE_URL")
+    options = {**connection.settings_dict["OPTIONS"], "server_side_binding": binding}
+    connection.close()
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+    lock = "SELECT pg_advisory_xact_lock(1, 2)"
+    payment, other = stored(), stored()
+    with CaptureQueriesContext(connection) as captured:
+        guard = Guard("%s = %s", (1, 1), lock, contended=contended)
+        assert move(DEFAULT_DB_ALIAS, payment, VALUES, [event(payment, "verified")], guard) is True
+    control = ("BEGIN", "COMMIT") if binding else ()
+    steps = 2 if binding else 1
+    assert len(captured) == len(control) + steps + contended
+    assert Payment.objects.get(pk=payment.pk).description == VALUES["description"]
+    assert payment.events.count() == 1
+    before = snapshot()
+
+    guard = Guard("%s = %s", (1, 2), lock, contended=contended)
+    assert move(DEFAULT_DB_ALIAS, other, VALUES, [event(other, "verified")], guard) is False
+
+    assert snapshot() == before
+    assert not other.events.exists()
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW synchronous_commit")
+        assert cursor.fetchone() == ("on",)
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+        assert cursor.fetchone() == (0,)
+    connection.close()

@@ -5,7 +5,8 @@ A payment is owed from the moment its response may leave (``verified``, committe
 settled, failed or expired. The check and that commit are one write. On SQLite it is one UPDATE,
 which holds the only write lock there is; on PostgreSQL it follows advisory locks that are
 held until the commit, on the payer and, where a limit for all is set, on everybody. So no number
-of requests at once, on any number of machines, can owe more than the limits together.
+of requests at once, on any number of machines, can owe more than the limits together. The lock on
+everybody is not held while the disk is waited for: requests at once share that wait.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import zlib
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from x402_django.models.ledger import Payment, Receipt
@@ -28,10 +30,15 @@ VENDORS: Final = ("postgresql", "sqlite")
 _PAYER_LOCK: Final = 0x78343032
 _TOTAL_LOCK: Final = 0x78343033
 
-#: Prices have eight decimals; sums are in units of the last, so that SQLite sums integers.
+#: Prices have eight decimals. PostgreSQL sums them exactly; on SQLite, where they are floats, each
+#: is rounded to units of the last decimal, and integers are summed.
 _UNITS: Final = 10**8
+_PRICE: Final = {
+    "postgresql": "o.price_usd",
+    "sqlite": f"CAST(ROUND(o.price_usd * {_UNITS}) AS BIGINT)",
+}
 _OWED_SUM: Final = """
-    (SELECT COALESCE(SUM(CAST(ROUND(o.price_usd * 100000000) AS BIGINT)), 0) FROM {table} o
+    (SELECT COALESCE(SUM({price}), 0) FROM {table} o
      WHERE o.flow = 'deferred' AND o.state IN ('verified', 'settling', 'reversed'){of_payer})
     + %s <= %s
 """
@@ -63,12 +70,13 @@ def exposure_guard(
     """
     table = connection.ops.quote_name(payment._meta.db_table)
     moment = payment._meta.get_field("state_changed_at").get_db_prep_value
-    price = _units(price_usd, ROUND_CEILING)
-    of_payer = _OWED_SUM.format(table=table, of_payer=" AND o.payer = %s")
+    price = _summand(connection, price_usd, ROUND_CEILING)
+    owed = partial(_OWED_SUM.format, table=table, price=_PRICE[connection.vendor])
+    of_payer = owed(of_payer=" AND o.payer = %s")
     conditions = [_NOT_IN_DEFAULT.format(table=table), of_payer]
     parameters: list[Any] = [
         *(payment.payer, moment(failed_since, connection)),
-        *(payment.payer, price, _units(per_payer, ROUND_FLOOR)),
+        *(payment.payer, price, _summand(connection, per_payer, ROUND_FLOOR)),
     ]
     if min_settled:
         receipts = connection.ops.quote_name(Receipt._meta.db_table)
@@ -76,13 +84,14 @@ def exposure_guard(
         parameters += [payment.payer, min_settled, min_settled]
     locks = [(_PAYER_LOCK, zlib.crc32(payment.payer.encode()) - 2**31)]
     if total is not None:
-        conditions.append(_OWED_SUM.format(table=table, of_payer=""))
-        parameters += [price, _units(total, ROUND_FLOOR)]
+        conditions.append(owed(of_payer=""))
+        parameters += [price, _summand(connection, total, ROUND_FLOOR)]
         locks.append((_TOTAL_LOCK, 0))
     return Guard(
         condition=" AND ".join(conditions),
         parameters=tuple(parameters),
         prelude=_lock_sql(locks) if connection.vendor == "postgresql" else "",
+        contended=total is not None,
     )
 
 
@@ -93,5 +102,8 @@ def _lock_sql(locks: list[tuple[int, int]]) -> str:
     return "; ".join(["SET TRANSACTION ISOLATION LEVEL READ COMMITTED", *statements])
 
 
-def _units(dollars: Decimal, rounding: str) -> int:
+def _summand(connection: BaseDatabaseWrapper, dollars: Decimal, rounding: str) -> Decimal | int:
+    """``dollars`` as something to compare with a sum of prices."""
+    if connection.vendor == "postgresql":
+        return dollars
     return int((dollars * _UNITS).to_integral_value(rounding))

@@ -65,7 +65,12 @@ class PaymentQuerySet(models.QuerySet["Payment"]):
         return failed.filter(state_changed_at__gt=since)
 
     def claim(
-        self, payment: Payment, *, settling_before: datetime, failed_since: datetime | None = None
+        self,
+        payment: Payment,
+        *,
+        settling_before: datetime,
+        failed_since: datetime | None = None,
+        trailing: bool = False,
     ) -> bool:
         """Insert ``payment`` unless its authorization exists or the payer is owed this request.
 
@@ -73,12 +78,20 @@ class PaymentQuerySet(models.QuerySet["Payment"]):
         one authorization, and a payer with an undelivered payment for the same request cannot
         make a second. The flow of a payer whose settlement failed after ``failed_since`` becomes
         ``upfront``. True when the row was inserted (``payment.pk`` is then set).
+
+        ``trailing`` does not wait for PostgreSQL's disk: the claim counts at once, and is on disk
+        with whatever is committed next. Only a failure of the database server itself can lose it,
+        and then everything that was to follow from it.
         """
         alias = router.db_for_write(self.model)
         connection = connections[alias]
         if connection.vendor in ("postgresql", "sqlite"):
             return insert_unless_owed(
-                payment, connection, settling_before=settling_before, failed_since=failed_since
+                payment,
+                connection,
+                settling_before=settling_before,
+                failed_since=failed_since,
+                trailing=trailing,
             )
         owed = self.owed_for(
             payment.payer, payment.request_fingerprint, settling_before=settling_before

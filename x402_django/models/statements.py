@@ -5,6 +5,10 @@ is twelve round trips to the database, and the building of SQL costs more than a
 request does in Python. Here the SQL is built once, and on PostgreSQL each write is one statement,
 which is a transaction of its own: all of it happens or nothing, and it is committed when it
 returns. Like ``bulk_create``, none of it sends signals.
+
+Committed is on disk, with two exceptions on PostgreSQL, each of which says so: a claim that is
+``trailing``, and a move whose guard is ``contended``. They are visible at once and in the log
+before whatever is committed later, so the next commit that waits for the disk takes them along.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +50,11 @@ _FLOW = """CASE WHEN EXISTS (
 ) THEN 'upfront' ELSE %s END"""
 
 
+#: True, and has the transaction not wait for the disk: what comes after the commit does.
+_TRAILING = "AND set_config('synchronous_commit', 'off', true) = 'off' "
+#: A commit of its own that is on disk only when all before it is.
+_FLUSH = "SELECT pg_logical_emit_message(true, 'x402', '')"
+
 #: No settlement has failed since then.
 _NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -55,12 +64,14 @@ class Guard:
     """A further condition of a ``move``, checked in the same statement.
 
     ``condition`` is SQL with placeholders for ``parameters``; ``prelude`` is SQL that is executed
-    before it in the same transaction, such as taking a lock.
+    before it in the same transaction, such as taking a lock. ``contended`` says that many wait for
+    that lock: it is then given up before the disk is waited for, and ``move`` returns after both.
     """
 
     condition: str
     parameters: tuple[Any, ...] = ()
     prelude: str = ""
+    contended: bool = False
 
 
 def durable_statement(alias: str) -> AbstractContextManager[Any]:
@@ -81,11 +92,13 @@ def insert_unless_owed(
     *,
     settling_before: datetime,
     failed_since: datetime | None,
+    trailing: bool,
 ) -> bool:
     """Insert ``payment`` unless its authorization exists or the payer is owed its request.
 
     Its flow becomes ``upfront`` if a settlement of the payer failed after ``failed_since``. For
-    PostgreSQL and SQLite. True when the row was inserted (``pk`` and ``flow`` are then set).
+    PostgreSQL and SQLite. ``trailing`` does not wait for PostgreSQL's disk. True when the row was
+    inserted (``pk`` and ``flow`` are then set).
     """
     model = type(payment)
     moment = model._meta.get_field("state_changed_at").get_db_prep_value
@@ -96,7 +109,7 @@ def insert_unless_owed(
         parameters.append(value)
     parameters += [payment.payer, payment.request_fingerprint, moment(settling_before, connection)]
     with connection.cursor() as cursor:
-        cursor.execute(_claim_sql(connection.alias, connection.vendor, model), parameters)
+        cursor.execute(_claim_sql(connection.alias, connection.vendor, model, trailing), parameters)
         row = cursor.fetchone()
     if row is None:
         return False
@@ -130,7 +143,7 @@ def move(
                 field.get_db_prep_save(_as_key(value, field), connection)  # type: ignore[union-attr]
                 for field, value in zip(fields, values.values(), strict=True)
             ),
-            *(payment.pk, payment.state, payment.attempt),
+            *(payment.pk, payment.public_id, payment.state, payment.attempt),
             *(guard.parameters if guard else ()),
         ],
         *([v for row in batch for v in _insert_values(row, connection)] for batch in batches),
@@ -145,20 +158,57 @@ def move(
     )
     if len(statements) == 1:
         parameters = [[value for group in parameters for value in group]]
-    prelude = guard.prelude if guard else ""
-    if len(statements) == 1 and not prelude:
-        block = durable_statement(alias)
-    else:
-        block = transaction.atomic(using=alias, durable=True)
-    with block, connection.cursor() as cursor:
-        if prelude:
-            cursor.execute(prelude)
+    if guard is not None and guard.prelude:
+        return _move_guarded(connection, guard, statements[0], parameters[0])
+    block = durable_statement if len(statements) == 1 else partial(transaction.atomic, durable=True)
+    with block(alias), connection.cursor() as cursor:
         cursor.execute(statements[0], parameters[0])
         if cursor.rowcount != 1:
             return False
         for sql, group in zip(statements[1:], parameters[1:], strict=True):
             cursor.execute(sql, group)
     return True
+
+
+def _move_guarded(
+    connection: BaseDatabaseWrapper, guard: Guard, sql: str, parameters: list[Any]
+) -> bool:
+    """A guard's prelude and the statement it guards, in one round trip where the client allows it.
+
+    Several statements that are sent together are one transaction (PostgreSQL's protocol, "Multiple
+    Statements in a Simple Query"). Each has a snapshot of its own, so the last one sees all that
+    was committed while its lock was waited for.
+    """
+    from django.db.backends.postgresql.psycopg_any import is_psycopg3  # needs psycopg
+
+    prelude = guard.prelude
+    if guard.contended:
+        prelude = f"{prelude}; SET LOCAL synchronous_commit = off"
+    at_once = connection.settings_dict["OPTIONS"].get("server_side_binding") is not True
+    block = durable_statement if at_once else partial(transaction.atomic, durable=True)
+    with block(connection.alias), connection.cursor() as cursor:
+        if at_once:
+            cursor.execute(f"{prelude}; {sql}", parameters)
+            while is_psycopg3 and cursor.nextset():
+                pass  # to the last of the results, which psycopg 2 gives right away
+        else:
+            cursor.execute(prelude)
+            cursor.execute(sql, parameters)
+        moved: bool = cursor.rowcount == 1
+    if moved and guard.contended:
+        flush(connection.alias)
+    return moved
+
+
+def flush(alias: str) -> None:
+    """Return when all that this and other connections have committed is on disk.
+
+    Commits are, but for those that the module names; on databases without such it does nothing.
+    """
+    if connections[alias].vendor != "postgresql":
+        return
+    with durable_statement(alias), connections[alias].cursor() as cursor:
+        cursor.execute(_FLUSH)
 
 
 def _as_key(value: Any, field: Any) -> Any:
@@ -184,7 +234,7 @@ def _insertable(model: type[models.Model]) -> tuple[Any, ...]:
 
 
 @lru_cache(maxsize=16)
-def _claim_sql(alias: str, vendor: str, model: type[models.Model]) -> str:
+def _claim_sql(alias: str, vendor: str, model: type[models.Model], trailing: bool) -> str:
     quote = connections[alias].ops.quote_name
     names = {field.name: quote(str(field.column)) for field in model._meta.local_concrete_fields}
     table = quote(model._meta.db_table)
@@ -195,6 +245,7 @@ def _claim_sql(alias: str, vendor: str, model: type[models.Model]) -> str:
         f"INSERT INTO {table} ({', '.join(names[field.name] for field in fields)}) "
         f"SELECT {', '.join(values)} "
         f"WHERE NOT EXISTS ({_OWED.format(payment=table, **names)}) "
+        f"{_TRAILING if trailing and vendor == 'postgresql' else ''}"
         f"ON CONFLICT ({', '.join(names[name] for name in IDENTITY)}) DO NOTHING "
         f"RETURNING {names['id']}, {names['flow']}"
     )
@@ -214,7 +265,9 @@ def _move_sql(
     update = (
         f"UPDATE {quote(model._meta.db_table)} "  # noqa: S608
         f"SET {', '.join(f'{quote(column)} = %s' for column in changed)} "
-        f"WHERE {quote('id')} = %s AND {quote('state')} = %s AND {quote('attempt')} = %s"
+        # Not by an index: the row is found by its key, and this says that it is the same row.
+        f"WHERE {quote('id')} = %s AND COALESCE({quote('public_id')}, '') = %s "
+        f"AND {quote('state')} = %s AND {quote('attempt')} = %s"
         f"{f' AND {condition}' if condition else ''}"
     )
     inserts = []

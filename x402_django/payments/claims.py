@@ -18,7 +18,8 @@ from django.db import IntegrityError, router, transaction
 from x402_django import clock
 from x402_django.conf import x402
 from x402_django.constants import FLOW_UPFRONT, SCHEME_EXACT, Code
-from x402_django.exceptions import InvalidTransition, PaymentRefused
+from x402_django.exceptions import ConfigurationError, InvalidTransition, PaymentRefused
+from x402_django.facilitators.base import get_facilitator
 from x402_django.models import Payment, PaymentEvent
 from x402_django.models.querysets import identity
 from x402_django.models.statements import durable_statement
@@ -61,7 +62,10 @@ def claim(signed: SignedPayment, quote: Quote, facts: RequestFacts) -> Claim:
     payment = _new_row(signed, quote, facts)
     with durable_statement(router.db_for_write(Payment)):
         if Payment.objects.claim(
-            payment, settling_before=dead_since(), failed_since=_failed_since()
+            payment,
+            settling_before=dead_since(),
+            failed_since=_failed_since(),
+            trailing=_stays_here(payment),
         ):
             return Claim(Entitlement.VERIFY, payment)
     existing = Payment.objects.defer("response_body").filter(**identity(payment)).first()
@@ -79,6 +83,20 @@ def claim(signed: SignedPayment, quote: Quote, facts: RequestFacts) -> Claim:
             code=Code.ALREADY_USED,
         )
     return entitlement_of(existing)
+
+
+def _stays_here(payment: Payment) -> bool:
+    """Whether nobody but us sees the authorization before the next write of the payment.
+
+    Then its claim need not wait for the disk. What follows from it is a later commit, and on disk
+    only together with it: ``settling`` before money is asked for, a response before it leaves. A
+    facilitator that is not ours is shown the authorization in between, and might settle it unasked;
+    that the payer is owed then is to be remembered whatever becomes of the database server.
+    """
+    try:
+        return get_facilitator(payment.facilitator).trusted
+    except ConfigurationError:  # what is wrong is said where it is asked to verify
+        return False
 
 
 def _is_unproven_twin(existing: Payment, presented: Payment) -> bool:

@@ -13,6 +13,7 @@ import logging
 from datetime import timedelta
 from typing import Any, Final
 
+from django.db import router
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
@@ -20,6 +21,7 @@ from x402_django import clock
 from x402_django.conf import x402
 from x402_django.exceptions import InvalidTransition
 from x402_django.models import Payment
+from x402_django.models.statements import flush
 from x402_django.payments.machine import annotate
 
 logger = logging.getLogger("x402_django.payments")
@@ -98,6 +100,9 @@ def replay(payment: Payment) -> HttpResponse:
     del response["Content-Type"]
     for name, value in payment.response_headers or ():
         response[name] = value
+    if payment.settled_at is None:
+        # Delivered on trust, perhaps at this very moment: what leaves must not be forgotten.
+        flush(router.db_for_write(Payment))
     if payment.delivered_at is None:
         annotate(payment, delivered_at=clock.now(), delivery_started_at=None)
     return response

@@ -29,7 +29,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from django.db import router
-from django.db.models import F
+from django.db.models import F, Value
+from django.db.models.functions import Coalesce
+from django.db.models.lookups import Exact
 
 from x402_django import clock
 from x402_django.exceptions import InvalidTransition
@@ -139,7 +141,7 @@ def annotate(payment: Payment, **fields: Any) -> bool:
     alias = router.db_for_write(Payment)
     states = PAID if payment.state in PAID else (payment.state,)
     rows = Payment.objects.using(alias).filter(
-        pk=payment.pk, state__in=states, attempt=payment.attempt
+        _is_row(payment), pk=payment.pk, state__in=states, attempt=payment.attempt
     )
     delivered = payment.delivered_at is None and fields.get("delivered_at") is not None
     if delivered:
@@ -163,6 +165,7 @@ def take_over(payment: Payment, **fields: Any) -> bool:
         written = (
             Payment.objects.using(alias)
             .filter(
+                _is_row(payment),
                 pk=payment.pk,
                 state=payment.state,
                 attempt=payment.attempt,
@@ -175,3 +178,13 @@ def take_over(payment: Payment, **fields: Any) -> bool:
         for name, value in fields.items():
             setattr(payment, name, value)
     return bool(written)
+
+
+def _is_row(payment: Payment) -> Exact:
+    """Whether the row with the key of ``payment`` is its row.
+
+    A database server that failed may have lost a claim (see ``claims``) and with it the knowledge
+    that a key was taken; the next claim may have got the same one. Written so that no index is
+    used for it: the key finds the row.
+    """
+    return Exact(Coalesce("public_id", Value("")), payment.public_id)

@@ -34,6 +34,7 @@ ACTOR: Final = "confirmation"
 
 #: Transactions per look into the ledger, and block times per request.
 _ROWS: Final = 100
+_BLOCKS: Final = 100
 
 
 class TransferFindings:
@@ -50,10 +51,9 @@ class TransferFindings:
     def apply(self, piece: Piece) -> set[int]:
         """Move the payments that ``piece`` proves; their keys. Raises RpcUnavailable."""
         met: set[int] = set()
-        hashes = list(piece.plain)
-        for start in range(0, len(hashes), _ROWS):
-            rows = list(self._rows(hashes[start : start + _ROWS]))
-            times = self._times(piece, rows)
+        times = self._times(piece)
+        for chunk in self._chunks(piece):
+            rows = list(chunk.defer("response_body").order_by("pk"))
             for payment in rows:
                 if self._meet(payment, piece, times):
                     met.add(payment.pk)
@@ -78,25 +78,30 @@ class TransferFindings:
         )
         return (pk for pk in placed.values_list("pk", flat=True).iterator() if pk not in met)
 
-    def _rows(self, hashes: list[str]) -> PaymentQuerySet:
-        rows = Payment.objects.filter(network=self._network, transaction__in=hashes)
-        return (
-            rows.filter(scheme=SCHEME_TRANSFER, state__in=OPEN)
-            .defer("response_body")
-            .order_by("pk")
-        )
+    def _chunks(self, piece: Piece) -> Iterator[PaymentQuerySet]:
+        """The payments whose transactions are in ``piece``, in queries of bounded length."""
+        hashes = list(piece.plain)
+        for start in range(0, len(hashes), _ROWS):
+            yield Payment.objects.filter(
+                network=self._network,
+                transaction__in=hashes[start : start + _ROWS],
+                scheme=SCHEME_TRANSFER,
+                state__in=OPEN,
+            )
 
-    def _times(self, piece: Piece, rows: list[Payment]) -> Mapping[int, Block]:
-        """The blocks whose time matters for one of ``rows``, by number."""
+    def _times(self, piece: Piece) -> Mapping[int, Block]:
+        """The blocks of ``piece`` whose time matters for a payment, by number."""
         numbers = set()
-        for payment in rows:
-            home = piece.plain[payment.transaction][0].place
-            if payment.log_index is None or payment.block_hash != home.block_hash:
-                numbers.add(int(home.block_number or 0))
+        for chunk in self._chunks(piece):
+            columns = chunk.order_by().values_list("transaction", "block_hash", "log_index")
+            for transaction, block_hash, log_index in columns:
+                home = piece.plain[transaction][0].place
+                if log_index is None or block_hash != home.block_hash:
+                    numbers.add(int(home.block_number or 0))
         wanted = sorted(numbers)
         found: dict[int, Block] = {}
-        for start in range(0, len(wanted), _ROWS):
-            found.update(read_view(self._network, wanted[start : start + _ROWS]).blocks)
+        for start in range(0, len(wanted), _BLOCKS):
+            found.update(read_view(self._network, wanted[start : start + _BLOCKS]).blocks)
         return found
 
     def _meet(self, payment: Payment, piece: Piece, times: Mapping[int, Block]) -> bool:

@@ -38,6 +38,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "DEFERRED_MAX_EXPOSURE": Decimal("100"),
     "DEFERRED_MIN_SETTLED": 1,
     "FAILED_PAYER_MEMORY": 604_800,
+    "CHAIN_WEBHOOKS": {},
     "SERVICE_FACILITATOR": None,
     "SERVICE_MAX_BODY_BYTES": 65_536,
     "SERVICE_MAX_PARALLEL": 16,
@@ -124,6 +125,15 @@ class FacilitatorSettings:
     alias: str
     backend: str
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ChainWebhookSettings:
+    """One entry of ``CHAIN_WEBHOOKS``; ``secret_env`` names the variable with its signing key."""
+
+    name: str
+    provider: str
+    secret_env: str
 
 
 class X402Settings:
@@ -219,6 +229,16 @@ class X402Settings:
     def failed_payer_memory(self) -> int:
         """Seconds for which a payer with a failed settlement pays before the view."""
         return int(self._get("FAILED_PAYER_MEMORY"))
+
+    @property
+    def chain_webhooks(self) -> Mapping[str, ChainWebhookSettings]:
+        """Where notices about the chain are taken from, by their name in the URL."""
+        return {
+            name: ChainWebhookSettings(
+                name, str(raw.get("PROVIDER", "")), str(raw.get("SECRET_ENV", ""))
+            )
+            for name, raw in self._get("CHAIN_WEBHOOKS").items()
+        }
 
     @property
     def service_facilitator(self) -> str | None:

@@ -90,6 +90,7 @@ class Code:
     OTHER_VERSION: Final = "invalid_exact_evm_token_version_mismatch"
     UNSUPPORTED_ASSET: Final = "unsupported_asset"
     DUPLICATE_SETTLEMENT: Final = "duplicate_settlement"
+    INVALID_NOTICE: Final = "invalid_notice"
     INVALID_API_KEY: Final = "invalid_api_key"
     TOO_MANY_REQUESTS: Final = "too_many_requests"
     GAS_BUDGET_EXCEEDED: Final = "gas_budget_exceeded"

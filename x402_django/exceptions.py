@@ -5,6 +5,7 @@
     ├── PaymentRequired             raised by a view: "this costs …"
     ├── MalformedPayment            the header cannot be read                        → 400
     ├── PaymentRefused              readable, but not a payment for this offer       → 402
+    ├── InvalidNotice               a webhook's notice is not its service's          → 401
     ├── InvalidApiKey               the facilitator service does not know the caller → 401
     ├── PaymentPending              a transfer that is not deep enough in the chain  → 402
     ├── SettlementError
@@ -205,6 +206,13 @@ class BudgetExceeded(ServiceUnavailable):
     ) -> None:
         super().__init__(message, code=code)
         self.retry_after = retry_after
+
+
+class InvalidNotice(X402Error):
+    """A notice about the chain that was not signed by its service, or too long ago (401)."""
+
+    code = Code.INVALID_NOTICE
+    message = "The notice is not signed by the service."
 
 
 class InvalidApiKey(X402Error):

@@ -13,7 +13,7 @@ from typing import Any
 from celery import Celery, current_app, shared_task
 
 from x402_django.conf import x402
-from x402_django.payments import confirmation, deferred, maintenance
+from x402_django.payments import confirmation, deferred, maintenance, noticed
 from x402_django.payments.service import budget
 
 
@@ -34,7 +34,14 @@ def release_stale_claims() -> int:
     """Release the claims of dead processes, and empty stored responses past their time."""
     maintenance.purge_stored_responses()
     budget.forget_old_counters()
+    noticed.forget_old_notices()
     return maintenance.release_stale_claims()
+
+
+@shared_task(name="x402_django.look_at_payments", ignore_result=True)
+def look_at_payments(payment_ids: list[int]) -> str:
+    """Look on chain for payments that a webhook's notice may concern."""
+    return str(noticed.look_at(payment_ids))
 
 
 def beat_schedule() -> dict[str, dict[str, Any]]:

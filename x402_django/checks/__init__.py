@@ -8,6 +8,7 @@
 ``proofs``          transfer proofs
 ``deployment``      what is fine at home and hurts in production
 ``service``         the facilitator service can settle, in time for who asks
+``webhooks``        notices about the chain can be verified
 ``database``        what only rows can tell (``check --database``, ``migrate``)
 ==================  =====================================================================
 
@@ -30,11 +31,13 @@ from x402_django.checks.networks import check_assets, check_network_names, check
 from x402_django.checks.proofs import check_transfer_proofs
 from x402_django.checks.service import check_service
 from x402_django.checks.shapes import check_keys, check_numbers, check_shapes, check_timeouts
+from x402_django.checks.webhooks import check_chain_webhooks
 
 __all__ = [
     "check_assets",
     "check_base_url",
     "check_celery",
+    "check_chain_webhooks",
     "check_facilitators",
     "check_keys",
     "check_ledger_database",

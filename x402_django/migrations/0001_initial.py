@@ -51,6 +51,22 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='ChainNotice',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('source', models.CharField(max_length=64, verbose_name='source')),
+                ('digest', models.CharField(max_length=64)),
+                ('received_at', models.DateTimeField(verbose_name='received')),
+            ],
+            options={
+                'verbose_name': 'notice about the chain',
+                'verbose_name_plural': 'notices about the chain',
+                'ordering': ['-pk'],
+                'indexes': [models.Index(fields=['received_at'], name='x402_chain_notice_idx')],
+                'constraints': [models.UniqueConstraint(fields=('source', 'digest'), name='x402_chain_notice_uniq')],
+            },
+        ),
+        migrations.CreateModel(
             name='ChainScan',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),

@@ -10,10 +10,12 @@ from x402_django.models.chain import (
 from x402_django.models.fields import ExactSum, Uint256Field
 from x402_django.models.ledger import Payment, PaymentEvent, Receipt, ServicePayment
 from x402_django.models.merchant import Flow, PaymentMethod, PriceRule, Scheme
+from x402_django.models.notices import ChainNotice
 from x402_django.models.scan import ChainScan, ScannedBlock
 from x402_django.models.service import FacilitatorKey, FacilitatorUsage, ListedResource
 
 __all__ = [
+    "ChainNotice",
     "ChainScan",
     "ChainTransaction",
     "ChainTransactionItem",

@@ -18,6 +18,7 @@
 ``cursor``         how far it has read, and who reads
 ``findings``       what it read, applied to the payments
 ``depth``          which payments are deep enough
+``noticed``        payments that a webhook's notice may concern
 ``stale``          which settlements nobody waits for any more
 ``report``         what one run did
 ``transfers``      payments by the payer's own transfer; with ``transfer_claims``, ``proofs``

@@ -219,7 +219,7 @@ def _confirm_settled(report: Report, limit: int, reach: _Reach, doubts: Q) -> No
             if payment.scheme == SCHEME_TRANSFER:
                 confirm_transfer(payment, report)
             else:
-                _confirm(payment, report)
+                confirm_authorization(payment, report)
         except InvalidTransition:
             continue  # another worker confirmed it first
         except ServiceUnavailable:
@@ -232,7 +232,8 @@ def _confirm_settled(report: Report, limit: int, reach: _Reach, doubts: Q) -> No
         reach.answered(payment.network)
 
 
-def _confirm(payment: Payment, report: Report) -> None:
+def confirm_authorization(payment: Payment, report: Report) -> None:
+    """Look for the transfer of a settled payment. Raises RpcUnavailable, InvalidTransition."""
     from x402_django.chain import evidence  # loads web3, which web processes may never need
 
     signed = SignedPayment.from_row(payment)

@@ -12,9 +12,9 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from chaos.audit import Books, audit, wait_until_quiet
-from chaos.buyers import PURSE, Buyer
-from chaos.nodes import NETWORK, anvil_is_here
+from chaos.audit import Books, audit, read_chain, wait_until_quiet
+from chaos.buyers import ALLOWANCE, PURSE, Buyer
+from chaos.nodes import NETWORK
 from chaos.storm import Storm
 from chaos.world import BROKERS, MissingService, World, running_world
 
@@ -22,6 +22,8 @@ from chaos.world import BROKERS, MissingService, World, running_world
 MISSING = 3
 #: Seconds that buyers have to finish what they have begun, and payments to become final.
 RECOVERY = 150.0
+#: Every so manieth buyer has less than it wants to spend.
+POOR = 5
 
 
 def main() -> int:
@@ -30,7 +32,6 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
     say = (lambda text: print(text, file=sys.stderr, flush=True)) if options.json else print
-    anvil = options.node == "anvil" or (options.node == "auto" and anvil_is_here())
     say(f"seed {seed}, {options.seconds:.0f} s, {options.buyers} buyers, {options.broker}")
     try:
         with running_world(
@@ -38,7 +39,6 @@ def main() -> int:
             fragile=not options.calm,
             every=options.every,
             block_time=options.block_time,
-            anvil=anvil,
         ) as world:
             return _run(world, options, seed, say)
     except MissingService as missing:
@@ -48,20 +48,16 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60, help="of shopping (default 60)")
+    parser.add_argument("--seconds", type=float, default=120, help="of shopping (default 120)")
     parser.add_argument(
         "--seed", type=int, help="of what happens when; timing stays your machine's"
     )
-    parser.add_argument("--buyers", type=int, default=8)
+    parser.add_argument("--buyers", type=int, default=10)
     parser.add_argument("--broker", choices=sorted(BROKERS), default="redis")
-    parser.add_argument(
-        "--node",
-        choices=("auto", "embedded", "anvil"),
-        default="auto",
-        help="auto: Anvil if it is on the path or named by ANVIL",
-    )
     parser.add_argument("--block-time", type=float, default=1, help="seconds between blocks")
-    parser.add_argument("--every", type=float, default=1.0, help="seconds between crash points")
+    parser.add_argument(
+        "--every", type=float, default=100, help="crash points passed between deaths (default 100)"
+    )
     parser.add_argument("--calm", action="store_true", help="nothing goes wrong")
     parser.add_argument("--purchases", type=int, default=0, help="at most so many for each buyer")
     parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
@@ -78,11 +74,15 @@ def _run(world: World, options: argparse.Namespace, seed: int, say: Any) -> int:
             until=closing,
             hasty=not options.calm,
             most=options.purchases,
+            poor=not options.calm and number % POOR == 0,
         )
         for number in range(options.buyers)
     ]
-    world.node.give([buyer.payer.address for buyer in buyers], PURSE)
-    storm = Storm(world, f"{seed}/storm")
+    poor = [buyer.payer.address for buyer in buyers if buyer.poor]
+    world.node.mint(poor, ALLOWANCE)
+    world.node.mint([buyer.payer.address for buyer in buyers if not buyer.poor], PURSE)
+    world.node.found()
+    storm = Storm(world, f"{seed}/storm", poor)
     say("shopping")
     started = time.monotonic()
     for thread in (*buyers, *(() if options.calm else (storm,))):
@@ -93,6 +93,7 @@ def _run(world: World, options: argparse.Namespace, seed: int, say: Any) -> int:
     say("fair weather: recovering")
     if not options.calm:
         storm.end()
+        world.node.mint(poor, PURSE)
     books = _recover(world, buyers, time.monotonic() + RECOVERY)
     for error in (storm.error, *(buyer.error for buyer in buyers)):
         if error is not None:
@@ -116,9 +117,10 @@ def _recover(world: World, buyers: list[Buyer], deadline: float) -> Books:
         buyer.join(60)
     left = wait_until_quiet(max(deadline - time.monotonic(), 10), world.services.tend)
     purchases = [purchase for buyer in buyers for purchase in buyer.purchases]
-    books = audit(world.payee, NETWORK, purchases, [buyer.payer.address for buyer in buyers])
-    if left:
-        books.lost.append(f"{left} payments are still under way: {books.states}.")
+    purses = {buyer.payer.address for buyer in buyers}
+    poor = {buyer.payer.address for buyer in buyers if buyer.poor}
+    books = audit(read_chain(NETWORK, world.payee, purses), NETWORK, purchases, poor)
+    books.lost += left
     if unserved:
         books.lost.append(f"{unserved} buyers are still waiting for what they have begun to buy.")
     return books
@@ -142,12 +144,11 @@ def _report(
         "seed": seed,
         "seconds": round(seconds, 1),
         "broker": options.broker,
-        "node": world.node.name,
         "killed": dict(world.services.kills),
         "killed_themselves": world.deaths(),
         "restarts": world.services.restarts(),
         "rpc_connections_harmed": dict(world.proxy.harmed),
-        "reorganisations": dict(storm.reorganisations),
+        "chain": dict(sorted(storm.chain.items())),
         "answers": dict(sorted(told.items())),
         "purchases": len(purchases),
         "served": sum(bool(purchase.copies) for purchase in purchases),
@@ -157,25 +158,30 @@ def _report(
 
 
 def _as_text(report: dict[str, Any]) -> str:
-    kills = sum(report["killed"].values()) + sum(report["killed_themselves"].values())
+    points: dict[str, int] = report["killed_themselves"]
+    kills = sum(report["killed"].values()) + sum(points.values())
     harmed = sum(report["rpc_connections_harmed"].values())
+    met = sum(count > 0 for count in points.values())
     lines = [
-        f"seed {report['seed']}, {report['seconds']} s with recovery, "
-        f"on {report['broker']} and the {report['node']} chain",
+        f"seed {report['seed']}, {report['seconds']} s with recovery, on {report['broker']}",
         f"killed          {kills}: by the supervisor {_counts(report['killed'])}",
-        *(f"  {count:>4}  {name}" for name, count in sorted(report["killed_themselves"].items())),
+        f"crash points    {met} of the {len(points)} that were passed:",
+        *(f"  {count:>4}  {name}" for name, count in sorted(points.items())),
         f"node            {harmed} connections harmed: {_counts(report['rpc_connections_harmed'])}",
-        f"reorganised     {_counts(report['reorganisations'])}",
+        f"chain           {_counts(report['chain'])}",
         f"answers         {_counts(report['answers'])}",
         f"purchases       {report['purchases']}, {report['served']} served",
         f"payments        {report['payments']}: {_counts(report['states'])}",
+        f"by flow         {_counts(report['by_flow'])}; views ran {report['runs']} times",
+        f"transactions    by payments in them: {_counts(report['groups'])}",
         f"payee has       {report['received']}",
         f"receipts        {report['booked']} in {report['receipts']}",
-        f"delivered       {report['delivered']}, and {report['owed']} owed",
+        f"delivered       {report['delivered']}, of which {report['defaulted']} in default",
+        f"owed            {report['owed']}",
         *(f"  debt          {debt}" for debt in report["debts"]),
         *(f"LOST            {sentence}" for sentence in report["lost"]),
         *(f"DOUBLED         {sentence}" for sentence in report["doubled"]),
-        f"lost / doubled  {len(report['lost'])} / {len(report['doubled'])}",
+        f"{len(report['lost'])} lost, {len(report['doubled'])} doubled",
     ]
     return "\n".join(lines)
 

@@ -6,10 +6,13 @@ from django.db import models
 
 
 class Run(models.Model):
-    """One run of a paid view."""
+    """One run of a paid view, in one attempt at one payment."""
 
     payment = models.CharField(max_length=40, db_index=True)
+    attempt = models.PositiveIntegerField()
+    flow = models.CharField(max_length=16)
+    is_paid = models.BooleanField()
     at = models.DateTimeField()
 
     def __str__(self) -> str:
-        return self.payment
+        return f"{self.payment}, attempt {self.attempt}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from decimal import Decimal
 from typing import Any
 
 from demo_project.settings import *  # noqa: F403
@@ -23,12 +24,25 @@ X402 = {
     "CLAIM_TIMEOUT": 8,
     "RETRY_AFTER": 1,
     "CONFIRMATION_INTERVAL": 1,
+    # So that both limits of what a buyer may owe are met, and a poor one is trusted again.
+    "DEFERRED_MAX_EXPOSURE_PER_PAYER": Decimal("0.01"),
+    "DEFERRED_MAX_EXPOSURE": Decimal("0.05"),
+    "FAILED_PAYER_MEMORY": 5,
     "NETWORKS": {
         NETWORK: {
             **SHOP["NETWORKS"][NETWORK],
-            "CONFIRMATIONS": 3,
+            "CONFIRMATIONS": [(0, 3), (Decimal("0.1"), 4)],
             "RPC_TIMEOUT": 2.0,
             "POLL_INTERVAL": 0.1,
+            "BUMP_AFTER": 4.0,
+        }
+    },
+    "FACILITATORS": {
+        "default": {
+            "BACKEND": "x402_django.facilitators.LocalFacilitator",
+            "OPTIONS": {
+                "WALLETS": [{"KEY_ENV": "CHAOS_WALLET_1"}, {"KEY_ENV": "CHAOS_WALLET_2"}],
+            },
         }
     },
 }

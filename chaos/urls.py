@@ -6,7 +6,9 @@ from chaos import site
 
 urlpatterns = [
     path("up/", site.up, name="up"),
-    path("items/<slug:name>/", site.item, name="item"),
-    path("orders/<slug:name>/", site.order, name="order"),
+    path("items/<int:size>/<slug:name>/", site.item, name="item"),
+    path("reports/<int:size>/<slug:name>/", site.report, name="report"),
+    path("orders/<int:size>/<slug:name>/", site.order, name="order"),
+    path("ticks/<int:size>/<slug:name>/", site.tick, name="tick"),
     path("x402/", include("x402_django.urls")),
 ]

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+from benchmarks.anvil import NoAnvil
 from benchmarks.databases import postgres_database
 from chaos import faults
-from chaos.nodes import Node, running_anvil, running_embedded
+from chaos.nodes import Node, running_anvil
 from chaos.processes import Services, beat, free_port, web, worker
 from chaos.proxy import Proxy
 
@@ -41,9 +42,12 @@ class World:
     payee: str
     sites: tuple[str, ...]
 
-    def calm(self) -> None:
-        """From now on no process kills itself."""
-        (self.directory / faults.CALM).touch()
+    def calm(self, calm: bool) -> None:
+        """Whether, from now on, no process kills itself."""
+        if calm:
+            (self.directory / faults.CALM).touch()
+        else:
+            (self.directory / faults.CALM).unlink(missing_ok=True)
 
     def deaths(self) -> dict[str, int]:
         """Processes that have killed themselves, by the point at which they did."""
@@ -52,12 +56,12 @@ class World:
 
 @contextmanager
 def running_world(
-    *, broker: str, fragile: bool, every: float, block_time: float, anvil: bool
+    *, broker: str, fragile: bool, every: float, block_time: float
 ) -> Iterator[World]:
     """Everything, set up and serving; all of it is gone afterwards. Sets Django up for the ledger.
 
-    ``fragile``: the shop's processes kill themselves, one each ``every`` seconds at most.
-    ``block_time`` in seconds. ``anvil``: not the embedded chain. Raises MissingService.
+    ``fragile``: the shop's processes kill themselves, one after about ``every`` points passed.
+    ``block_time`` in seconds. Raises MissingService.
     """
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="x402-chaos-")))
@@ -66,9 +70,10 @@ def running_world(
             raise MissingService(why)
         queue = f"x402_chaos_{secrets.token_hex(6)}"
         stack.enter_context(_queue(BROKERS[broker], queue))
-        log = directory / "chain.log"
-        chain = running_anvil(block_time) if anvil else running_embedded(log, block_time)
-        node = stack.enter_context(chain)
+        try:
+            node = stack.enter_context(running_anvil(block_time))
+        except NoAnvil as error:
+            raise MissingService(f"no Anvil: {error}") from error
         proxy = stack.enter_context(Proxy(node.url))
         environment = {
             **_inherited(),
@@ -78,6 +83,7 @@ def running_world(
             "CHAOS_QUEUE": queue,
             "DEMO_VAR_DIR": str(directory),
             "SECRET_KEY": secrets.token_hex(32),
+            **_wallets(),
             "X402_RPC_URL": node.url,
             "X402_PAY_TO": _address(),
             # As behind a load balancer: a payment for one of the two is a payment for the other.
@@ -121,6 +127,13 @@ def _prepare(environment: dict[str, str]) -> None:
 def _inherited() -> dict[str, str]:
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
     return {name: os.environ[name] for name in kept if name in os.environ}
+
+
+def _wallets() -> dict[str, str]:
+    from x402_django.chain.devchain.accounts import dev_accounts
+
+    first, second, *_ = dev_accounts()
+    return {"CHAOS_WALLET_1": first.private_key, "CHAOS_WALLET_2": second.private_key}
 
 
 def _address() -> str:

@@ -180,6 +180,17 @@ class X402Settings:
         return float(self._get("SETTLEMENT_TIMEOUT"))
 
     @property
+    def presumed_dead_after(self) -> float:
+        """Seconds after which a silent worker that was settling is taken for dead.
+
+        It writes down how a settlement went, or that it does not know, after a timeout or two and
+        a few answers of a slow node. One that is slower still does no harm: it has lost its
+        attempt, and an authorization is used once.
+        """
+        slowest = max((one.rpc_timeout for one in self.networks.values()), default=0.0)
+        return 2 * self.settlement_timeout + 3 * slowest
+
+    @property
     def minimum_price(self) -> Decimal:
         """Smallest price in US dollars; less is dust that costs more to settle than it brings."""
         return Decimal(str(self._get("MINIMUM_PRICE")))

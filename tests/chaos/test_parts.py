@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -26,7 +25,7 @@ def ask(url: str, method: str = "eth_blockNumber") -> str:
 
 
 def python(code: str, directory: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": os.environ["PATH"], "CHAOS_DIR": str(directory), "CHAOS_EVERY": "1e-9"}
+    environment = {"PATH": os.environ["PATH"], "CHAOS_DIR": str(directory), "CHAOS_EVERY": "1"}
     return subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
@@ -76,35 +75,91 @@ def test_nobody_dies_when_it_is_calm_nor_too_soon(tmp_path):
     code = "from chaos import faults\nfor _ in range(200): faults.point('here')"
     (tmp_path / faults.CALM).touch()
     assert python(code, tmp_path).returncode == 0
+    assert faults.deaths(tmp_path) == {}
     (tmp_path / faults.CALM).unlink()
-    (tmp_path / faults.STATE).write_text(json.dumps({"deaths": {}, "last": time.time()}))
-    assert python(code, tmp_path, CHAOS_EVERY="60").returncode == 0
+    assert python(code, tmp_path, CHAOS_EVERY="500").returncode == 0
+    assert faults.deaths(tmp_path) == {"here": 0}
+    assert python(code, tmp_path, CHAOS_EVERY="500").returncode == -signal.SIGKILL
+    assert faults.deaths(tmp_path) == {"here": 1}
 
 
 def test_without_a_directory_points_are_nothing(monkeypatch):
     monkeypatch.delenv("CHAOS_DIR", raising=False)
     for _ in range(100):
         faults.point("here")
+        assert not faults.mishap()
+
+
+def in_the_shop(code: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """Run ``code`` in a process of the shop that passes points and does not die."""
+    return python(
+        f"import django\ndjango.setup()\n{code}",
+        directory,
+        DJANGO_SETTINGS_MODULE="chaos.settings",
+        CHAOS_QUEUE="none",
+        CHAOS_EVERY="1e9",
+        DEMO_VAR_DIR=str(directory),
+        SECRET_KEY="x",
+    )
 
 
 def test_the_points_are_those_of_the_shops_code(tmp_path):
     """Whoever renames one of these functions has to tell chaos.faults."""
     code = """
-import django
-django.setup()
-from chaos import faults
-from x402_django.chain import broadcast
-from x402_django.payments import machine
-from x402_django.facilitators.local import LocalFacilitator
-for function in (broadcast.hand_over, machine.move, LocalFacilitator.settle):
-    assert function.__wrapped__, function
+from importlib import import_module
+from chaos.faults import NAMES, STEPS
+more = [("x402_django.payments.machine", "move", ""), ("x402_django.chain.outbox", "store", ""),
+        ("x402_django.chain.broadcast", "hand_over", "")]
+for module, path, _ in (*NAMES, *STEPS, *more):
+    found = import_module(module)
+    for part in path.split("."):
+        found = getattr(found, part)
+    assert found.__wrapped__, path
 """
-    done = python(
-        code,
-        tmp_path,
-        DJANGO_SETTINGS_MODULE="chaos.settings",
-        CHAOS_QUEUE="none",
-        DEMO_VAR_DIR=str(tmp_path),
-        SECRET_KEY="x",
-    )
+    done = in_the_shop(code, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_no_commit_is_overlooked(tmp_path):
+    """Whoever makes it, and whether it has a name or only tables."""
+    code = """
+from django.core.management import call_command
+from django.db import transaction
+call_command("migrate", verbosity=0, run_syncdb=True)
+from chaos import faults
+(faults.Path(faults.os.environ["CHAOS_DIR"]) / faults.STATE).unlink()
+from chaos.models import Run
+from x402_django import clock
+from x402_django.chain import queue
+from x402_django.models import SettlementWallet
+from x402_django.payments.cursor import Lease
+assert queue.take_lane("eip155:1337", "default", "me", seconds=9)
+queue.leave_lane("eip155:1337", "default", "me")
+lease = Lease.acquire("eip155:1337")
+lease.move(7, "0x07")
+with transaction.atomic():
+    SettlementWallet.objects.create(network="eip155:1337", address="0x1", next_nonce=0)
+    SettlementWallet.objects.update(next_nonce=1)
+    Run.objects.all().delete()
+try:
+    with transaction.atomic():
+        SettlementWallet.objects.update(next_nonce=2)
+        raise ValueError
+except ValueError:
+    pass
+SettlementWallet.objects.get()
+SettlementWallet.objects.all().delete()
+"""
+    done = in_the_shop(code, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    commits = (
+        "lane taken",
+        "lane left",
+        "scanner's lease",
+        "scanner's cursor",
+        "new settlementwallet, changed settlementwallet, deleted chaos_run",
+        "deleted settlementwallet",
+    )
+    assert faults.deaths(tmp_path) == {
+        f"{when} commit: {what}": 0 for what in commits for when in ("before", "after")
+    }

@@ -350,7 +350,7 @@ def test_a_wallet_without_gas_money_is_unavailable(chain, settings) -> None:
     payments = [store(one) for one in batch]
     results = settle_many(batch, payments)
     assert all(isinstance(one, FacilitatorUnavailable) for one in results)
-    assert {item.status for item in ChainTransactionItem.objects.all()} == {"dropped"}
+    assert {item.status for item in ChainTransactionItem.objects.all()} == {"refused"}
     chain.fund(poor.address, 10**18)
     assert all(isinstance(one, Settlement) for one in settle_many(batch, payments))
     assert chain.dollars(PAY_TO) == 3 * PRICE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 from django.db import connection
@@ -23,6 +24,7 @@ from tests.chain.support import (
     store,
 )
 from tests.settings import PAY_TO
+from x402_django import clock
 from x402_django.chain import groups, outbox
 from x402_django.chain.devchain import DevChain
 from x402_django.chain.evidence import authorization_used, find_settlement
@@ -186,6 +188,18 @@ def test_a_payment_out_of_its_time_is_refused(chain, window, code) -> None:
     with pytest.raises(SettlementFailed) as failed:
         settle(signed)
     assert failed.value.code == code
+    nothing_was_sent(chain)
+
+
+def test_a_chain_that_stands_still_refuses_nobody(chain: DevChain) -> None:
+    """Its clock stands still too: what is valid by ours is not valid yet there."""
+    now = int(time.time())
+    signed = sign(new_payer(chain, 1), valid_after=now + 600, valid_before=now + 7200)
+    with clock.shifted(timedelta(hours=1)):
+        with pytest.raises(FacilitatorUnavailable):
+            verify(signed)
+        with pytest.raises(FacilitatorUnavailable):
+            settle(signed)
     nothing_was_sent(chain)
 
 

@@ -148,8 +148,8 @@ def test_what_cannot_be_stored_is_settled_first(buyer, path):
 
 
 def test_an_authorization_that_may_not_live_until_its_batch_is_settled_first(buyer):
-    # Three intervals of 10 seconds and SETTLEMENT_TIMEOUT, which is 10.
-    for seconds, flow in ((39, "authorization"), (45, "deferred")):
+    # Three intervals and SETTLEMENT_TIMEOUT, of 10 seconds each, and 50 for a worker that dies.
+    for seconds, flow in ((89, "authorization"), (120, "deferred")):
         headers = buyer.payer.headers_for(
             buyer.get("/tick/"), validBefore=str(clock.timestamp() + seconds)
         )

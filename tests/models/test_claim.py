@@ -27,7 +27,7 @@ CASES = [
 def is_owed(state: str, unknown: bool, age: int, delivered: bool) -> bool:
     if delivered:
         return False
-    if state in ("settled", "final"):
+    if state in ("settled", "final", "reversed"):
         return True
     return state == "settling" and (unknown or age == 1000)
 

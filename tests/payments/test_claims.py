@@ -114,8 +114,8 @@ def test_presenting_it_on_another_request_is_refused_in_every_state(state):
     ("unknown", "age", "expected"),
     [
         (None, 10, Entitlement.WAIT),
-        (None, 49, Entitlement.WAIT),
-        (None, 51, Entitlement.RESOLVE),  # 2 * SETTLEMENT_TIMEOUT + 30: its process is dead
+        (None, 40, Entitlement.WAIT),
+        (None, 51, Entitlement.RESOLVE),  # 2 * SETTLEMENT_TIMEOUT + 3 * RPC_TIMEOUT: it is dead
         (5, 5, Entitlement.RESOLVE),
     ],
 )
@@ -248,6 +248,19 @@ def test_a_new_payment_while_the_earlier_is_unknown_resolves_the_earlier():
     earlier = stored("settling", signed_payment(payer), outcome_unknown_at=ago(3))
     found = claim(signed_payment(payer), quote(), facts())
     assert (found.entitlement, found.payment.pk) == (Entitlement.RESOLVE, earlier.pk)
+
+
+def test_a_new_payment_while_the_earlier_is_to_be_settled_again_resolves_the_earlier():
+    """A reorganisation took the transfer before anything was delivered; it will be made again."""
+    payer = Payer()
+    earlier = stored("reversed", signed_payment(payer))
+    new = signed_payment(payer)
+    found = claim(new, quote(), facts())
+    assert (found.entitlement, found.payment.pk) == (Entitlement.RESOLVE, earlier.pk)
+    assert Payment.objects.get(nonce=new.nonce).state == "released"
+    delivered = stored("reversed", signed_payment(Payer()), delivered_at=ago(3))
+    assert delivered.payer != payer.address
+    assert claim(signed_payment(Payer()), quote(), facts()).entitlement is Entitlement.VERIFY
 
 
 def test_a_forged_new_payment_does_not_take_what_somebody_is_owed():

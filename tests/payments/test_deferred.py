@@ -19,6 +19,8 @@ from tests.payments.support import ago, history, offer, signed_payment, soon, st
 from tests.payments.test_kills import Killed, chain, reaping  # noqa: F401 - chain is a fixture
 from tests.settings import X402
 from x402_django import clock, tasks
+from x402_django.chain import evidence
+from x402_django.chain.evidence import Evidence
 from x402_django.exceptions import (
     ConfigurationError,
     FacilitatorUnavailable,
@@ -74,7 +76,7 @@ def states() -> Counter[str]:
 
 
 def test_oldest_first_in_batches_of_one_facilitator_and_network(batching, monkeypatch):
-    monkeypatch.setattr("x402_django.payments.deferred.BATCH_SIZE", 3)
+    monkeypatch.setattr("x402_django.payments.batches.BATCH_SIZE", 3)
     rows = [owed(state_changed_at=ago(age)) for age in (10, 50, 30, 40, 20)]
     stored("verified", flow="authorization")
 
@@ -169,6 +171,47 @@ def test_an_unknown_outcome_is_resolved_from_the_chain(chain_says, settings):
     assert InstantFacilitator.calls["settle"] == 1
 
 
+def test_what_a_dead_worker_took_is_settled_together(batching, chain_says, monkeypatch):
+    """One after another each would wait for a block of its own, and some would expire."""
+    monkeypatch.setattr("x402_django.payments.batches.BATCH_SIZE", 4)
+    rows = [owed(state="settling", state_changed_at=ago(100 - age)) for age in range(9)]
+    alive = owed(state="settling")
+    paid_elsewhere = owed(state="settling", state_changed_at=ago(200))
+    one_of_them = chain_says.find_settlement
+
+    def find_settlement(signed, **where):
+        if signed.nonce == paid_elsewhere.nonce:
+            return Evidence("0x" + "ab" * 32, 100, "0x" + "cd" * 32, 0, 1)
+        return one_of_them(signed, **where)
+
+    monkeypatch.setattr(evidence, "find_settlement", find_settlement)
+    report = confirm_pending_payments()
+
+    assert (report.settled, report.still_unknown) == (10, 0)
+    keys = [row.pk for row in rows]
+    assert batching.batches == [keys[:4], keys[4:8], keys[8:]]
+    assert states() == {"settled": 10, "settling": 1}
+    alive.refresh_from_db()
+    assert (alive.attempt, alive.outcome_unknown_at) == (1, None)
+    assert Receipt.objects.count() == 10
+
+
+def test_each_of_those_is_judged_by_itself(batching, chain_says):
+    rows = [owed(state="settling", state_changed_at=ago(100 - age)) for age in range(3)]
+    batching.answers = [
+        [
+            SettlementFailed(code="insufficient_funds"),
+            FacilitatorUnavailable(),
+            Settlement("0x" + "1" * 64, 1, "0x" + "2" * 64, 0),
+        ]
+    ]
+    report = confirm_pending_payments()
+    assert (report.settled, report.failed, report.still_unknown) == (1, 1, 1)
+    for row in rows:
+        row.refresh_from_db()
+    assert [row.state for row in rows] == ["failed", "settling", "settled"]
+
+
 def test_one_too_late_is_judged_by_the_chain_alone(chain_says):
     def late(seconds):
         return owed(signed_payment(valid_before=soon(-seconds)))
@@ -192,7 +235,7 @@ def test_one_too_late_is_judged_by_the_chain_alone(chain_says):
 
 @pytest.mark.parametrize("workers", [2, 6])
 def test_several_workers_at_once_settle_each_payment_once(batching, workers, monkeypatch):
-    monkeypatch.setattr("x402_django.payments.deferred.BATCH_SIZE", 4)
+    monkeypatch.setattr("x402_django.payments.batches.BATCH_SIZE", 4)
     for _ in range(30):
         owed()
     barrier = Barrier(workers)

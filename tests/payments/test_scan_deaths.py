@@ -19,7 +19,7 @@ from x402_django.exceptions import RpcUnavailable
 from x402_django.models import ChainScan, Payment, Receipt, ScannedBlock
 from x402_django.payments import findings, scanner
 from x402_django.payments.confirmation import confirm_pending_payments
-from x402_django.payments.cursor import LEASE, Lease, LeaseLost
+from x402_django.payments.cursor import Lease, LeaseLost, lease_time
 from x402_django.payments.report import Report
 
 __all__ = ["chain"]
@@ -48,9 +48,9 @@ def test_one_scanner_at_a_time(chain) -> None:
 def test_a_dead_holder_is_followed_when_its_lease_is_over(chain) -> None:
     dead = Lease.acquire(NETWORK)
     assert dead is not None
-    with clock.shifted(LEASE - timedelta(seconds=1)):
+    with clock.shifted(lease_time(NETWORK) - timedelta(seconds=1)):
         assert Lease.acquire(NETWORK) is None
-    with clock.shifted(LEASE + timedelta(seconds=1)):
+    with clock.shifted(lease_time(NETWORK) + timedelta(seconds=1)):
         successor = Lease.acquire(NETWORK)
         assert successor is not None
         with pytest.raises(LeaseLost):  # it was not dead, only slow: its cursor does not count
@@ -95,7 +95,12 @@ def _lost(*args) -> None:
     raise RpcUnavailable(NETWORK)
 
 
-def test_leases_are_per_network(chain) -> None:
+def test_leases_are_per_network(chain, settings) -> None:
+    networks = settings.X402["NETWORKS"]
+    networks = {**networks, "eip155:1": {**networks[NETWORK], "RPC_TIMEOUT": 0.5}}
+    settings.X402 = {**settings.X402, "NETWORKS": networks}
+    assert lease_time(NETWORK) == timedelta(minutes=1)
+    assert lease_time("eip155:1") == timedelta(seconds=10)
     assert Lease.acquire(NETWORK) is not None
     assert Lease.acquire("eip155:1") is not None
 
@@ -132,7 +137,7 @@ def test_killed_at_any_statement_nothing_is_lost(chain) -> None:
         ChainScan.objects.update(holder="")
         if _run_until(at):
             break
-        with clock.shifted(LEASE + timedelta(seconds=1)):
+        with clock.shifted(lease_time(NETWORK) + timedelta(seconds=1)):
             confirm_pending_payments()
         assert place(row)[1:] == on_chain(signed[0], "")[1:]
     assert at > 8
@@ -196,7 +201,7 @@ def test_two_scanners_that_both_believe_in_their_lease_do_no_harm(chain, monkeyp
     def paused(*args, **kwargs):
         if not nested:
             nested.append(1)
-            with clock.shifted(LEASE + timedelta(seconds=1)):
+            with clock.shifted(lease_time(NETWORK) + timedelta(seconds=1)):
                 assert confirm_pending_payments().settled == 3
         return original(*args, **kwargs)
 

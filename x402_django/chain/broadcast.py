@@ -87,8 +87,8 @@ def hand_over(row: ChainTransaction) -> str | None:
 def look(row: ChainTransaction) -> Mapping[str, Any] | None:
     """The receipt, if there is one by now; the row then says what it says.
 
-    A mined row without a receipt has lost its block to a reorg and counts as sent again.
-    Raises RpcUnavailable.
+    A mined row without a receipt has lost its block to a reorg and counts as sent again, also one
+    that had reverted: it may do otherwise next time. Raises RpcUnavailable.
     """
     receipt = find_receipt(row)
     if receipt is not None:

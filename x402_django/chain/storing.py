@@ -112,18 +112,22 @@ def sign(draft: Draft, nonce: int) -> ChainTransaction:
     )
 
 
-def drop(row: ChainTransaction, reason: str) -> None:
-    """It can never be mined: its payments may ride elsewhere."""
+def drop(row: ChainTransaction, reason: str, *, places: ItemStatus = ItemStatus.DROPPED) -> None:
+    """It will not be mined: its payments may ride elsewhere. Not if it is mined by now."""
     with transaction.atomic(using=alias()):
         rows = ChainTransaction.objects.using(alias())
-        rows.filter(pk=row.pk, status__in=(Status.SIGNED, Status.SENT)).update(
+        dropped = rows.filter(pk=row.pk, status__in=(Status.SIGNED, Status.SENT)).update(
             status=Status.DROPPED, last_error=reason
         )
-        items = ChainTransactionItem.objects.using(alias())
-        items.filter(chain_transaction_id=row.pk, status=ItemStatus.RIDING).update(
-            status=ItemStatus.DROPPED
-        )
-    row.status, row.last_error = Status.DROPPED, reason
+        if dropped:
+            items = ChainTransactionItem.objects.using(alias())
+            items.filter(chain_transaction_id=row.pk, status=ItemStatus.RIDING).update(
+                status=places
+            )
+    if dropped:
+        row.status, row.last_error = Status.DROPPED, reason
+    else:
+        row.refresh_from_db()
 
 
 def give_back(row: ChainTransaction) -> bool:
@@ -138,7 +142,7 @@ def give_back(row: ChainTransaction) -> bool:
         )
         if not wallet.update(next_nonce=row.nonce):
             return False
-        drop(row, row.last_error)
+        drop(row, row.last_error, places=ItemStatus.REFUSED)
     return True
 
 
@@ -151,7 +155,7 @@ def catch_up(row: ChainTransaction) -> None:
     ).update(next_nonce=count)
 
 
-def chain_nonce(network: str, address: str, block: str = "pending") -> int:
+def chain_nonce(network: str, address: str, block: str | int = "pending") -> int:
     """How many transactions the chain knows of the wallet. Raises RpcUnavailable."""
     w3 = get_web3(network)
     with rpc_errors(network):

@@ -173,9 +173,11 @@ def _caught(work: Callable[[], Settlement | None]) -> Result | None:
 
 
 def _only_if_nothing_is_sent(payment_id: int, result: Result) -> Result:
-    """No "it failed" and no "nothing was sent" while another process may still send it."""
-    from x402_django.chain import queue
+    """No "it failed" and no "nothing was sent" while it may still be sent, or mined."""
+    from x402_django.chain import queue, returning
 
-    if isinstance(result, Settlement | SettlementUnknown) or queue.withdraw(payment_id):
+    if isinstance(result, Settlement | SettlementUnknown):
+        return result
+    if queue.withdraw(payment_id) and not returning.may_be_mined(payment_id):
         return result
     return SettlementUnknown()

@@ -35,7 +35,7 @@ logger = logging.getLogger("x402_django.facilitators")
 
 #: Seconds after which the lease of a leader that died is free. Longer than a leader needs; one
 #: that needs longer shares the lane with its successor, which makes smaller groups, no worse.
-LEASE: Final = 10.0
+LEASE: Final = 3.0
 #: Seconds between looks at the queue while another process leads.
 QUEUE_POLL: Final = 0.03
 #: How often a payment is put into another group, when something else uses the wallet's nonces.

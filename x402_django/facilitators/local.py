@@ -12,6 +12,7 @@ from x402_django.conf import x402
 from x402_django.constants import SCHEME_EXACT, Code
 from x402_django.exceptions import (
     ConfigurationError,
+    FacilitatorUnavailable,
     PaymentRefused,
     RpcUnavailable,
     SettlementFailed,
@@ -22,7 +23,12 @@ from x402_django.facilitators.base import BaseFacilitator, Kind, reason_code
 from x402_django.facilitators.batches import settle_batch
 from x402_django.facilitators.lane import Lane
 from x402_django.facilitators.plain import PlainVerifier, is_plain
-from x402_django.facilitators.scheme import build_scheme, sdk_models, unavailable
+from x402_django.facilitators.scheme import (
+    build_scheme,
+    is_chain_behind,
+    sdk_models,
+    unavailable,
+)
 from x402_django.protocol.assets import is_address
 from x402_django.protocol.signatures import is_erc6492
 from x402_django.protocol.types import Settlement
@@ -133,9 +139,10 @@ class LocalFacilitator(BaseFacilitator):
             return
         if signer.trouble is not None:
             raise unavailable(signer.trouble) from signer.trouble
-        raise PaymentRefused(
-            code=reason_code(answer.invalid_reason, default=Code.INVALID_REQUIREMENTS)
-        )
+        code = reason_code(answer.invalid_reason, default=Code.INVALID_REQUIREMENTS)
+        if is_chain_behind(signed, code):
+            raise FacilitatorUnavailable()
+        raise PaymentRefused(code=code)
 
     def settle(self, signed: SignedPayment, payment: Payment) -> Settlement:
         (result,) = self.settle_many([(signed, payment)])
@@ -316,6 +323,8 @@ class LocalFacilitator(BaseFacilitator):
         # authorization meanwhile. Then the payer has paid, also where the node that is asked
         # next is behind the one that refused.
         code = reason_code(reason, default=Code.INVALID_TRANSACTION_STATE)
+        if is_chain_behind(signed, code):
+            return FacilitatorUnavailable()
         try:
             used = code == Code.NONCE_USED or authorization_used(signed)
         except RpcUnavailable:

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from x402_django import clock
+from x402_django.constants import Code
 from x402_django.exceptions import ConfigurationError, FacilitatorUnavailable, X402Error
 from x402_django.protocol import sdk
 
@@ -46,6 +48,14 @@ class ForgetfulStore:
 def sdk_models(signed: SignedPayment) -> tuple[Any, Any]:
     """The payload and the requirements, of the SDK's classes."""
     return sdk.to_sdk_payload(signed), sdk.to_sdk_requirements(signed.offer)
+
+
+def is_chain_behind(signed: SignedPayment, code: str) -> bool:
+    """Whether the chain says "not valid yet" of what is valid by our clock.
+
+    Its blocks stand still, or the node is behind: that passes, and is no fault of the payer's.
+    """
+    return code == Code.INVALID_VALID_AFTER and signed.valid_after <= clock.timestamp()
 
 
 def unavailable(trouble: Exception) -> X402Error:

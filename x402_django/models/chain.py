@@ -168,6 +168,7 @@ class ChainTransactionItem(models.Model):
         RIDING = "riding", _("riding in a transaction")
         MISSED = "missed", _("mined without effect")
         DROPPED = "dropped", _("its transaction was dropped")
+        REFUSED = "refused", _("no node took its transaction")
 
     payment = models.ForeignKey(
         Payment,

@@ -177,7 +177,10 @@ class Payment(SettledCallbacks, models.Model):
         indexes = [
             models.Index(
                 fields=["payer", "request_fingerprint"],
-                condition=Q(state__in=["settling", "settled", "final"], delivered_at__isnull=True),
+                condition=Q(
+                    state__in=["settling", "settled", "final", "reversed"],
+                    delivered_at__isnull=True,
+                ),
                 name="x402_payment_debt_idx",
             ),
             models.Index(

@@ -13,8 +13,8 @@ from x402_django.models.statements import IDENTITY, insert_unless_owed
 if TYPE_CHECKING:
     from x402_django.models.ledger import Payment
 
-#: Money that has moved or may have moved.
-OWING_STATES = ("settling", "settled", "final")
+#: Money that has moved, may have moved, or (after a reorganisation) moves again.
+OWING_STATES = ("settling", "settled", "final", "reversed")
 
 
 class PaymentQuerySet(models.QuerySet["Payment"]):
@@ -37,8 +37,9 @@ class PaymentQuerySet(models.QuerySet["Payment"]):
     ) -> PaymentQuerySet:
         """Earlier payments of ``payer`` for the same request that must be honoured first.
 
-        Those settled and undelivered, those whose outcome is unknown, and those that have been
-        settling since before ``settling_before`` (their process is taken for dead).
+        Those settled and undelivered, also where a reorganisation has taken the transfer, those
+        whose outcome is unknown, and those that have been settling since before
+        ``settling_before`` (their process is taken for dead).
         """
         return (
             self.sales()

@@ -37,7 +37,7 @@ IDENTITY = ("network", "asset", "payer", "nonce", "kind")
 _OWED = """
     SELECT 1 FROM {payment}
     WHERE {payer} = %s AND {request_fingerprint} = %s AND {kind} = 'sale'
-    AND {state} IN ('settling', 'settled', 'final') AND {delivered_at} IS NULL
+    AND {state} IN ('settling', 'settled', 'final', 'reversed') AND {delivered_at} IS NULL
     AND ({state} <> 'settling' OR {outcome_unknown_at} IS NOT NULL OR {state_changed_at} < %s)
 """
 

@@ -159,7 +159,7 @@ def unbooked_by_nonce(
             payer__in={payer for _, payer, _ in some},
             nonce__in={nonce for _, _, nonce in some},
         )
-        patience = 2 * x402.settlement_timeout + 3 * x402.confirmation_interval + 30
+        patience = x402.presumed_dead_after + 3 * x402.confirmation_interval
         for asset, payer, nonce, one in _unbooked(
             rows, "asset", "payer", "nonce", patience=timedelta(seconds=patience)
         ):

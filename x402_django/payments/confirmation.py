@@ -11,7 +11,6 @@ step, and each step is one conditional write.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -25,7 +24,6 @@ from x402_django.exceptions import (
     InvalidTransition,
     RpcUnavailable,
     ServiceUnavailable,
-    SettlementFailed,
     SettlementUnknown,
 )
 from x402_django.facilitators.base import get_facilitator
@@ -34,13 +32,9 @@ from x402_django.payments.depth import is_deep
 from x402_django.payments.machine import Step, advance, annotate
 from x402_django.payments.recording import mark_settled, place_fields
 from x402_django.payments.report import Report
-from x402_django.payments.resolution import resolve
-from x402_django.payments.stale import looked_at_before, stale_settling
-from x402_django.payments.transfer_confirmation import (
-    confirm_transfer,
-    may_return,
-    seek_transfers,
-)
+from x402_django.payments.stale import looked_at_before
+from x402_django.payments.transfer_confirmation import confirm_transfer, seek_transfers
+from x402_django.payments.unresolved import Reach, resolve_unknown
 from x402_django.protocol.types import SignedPayment
 
 if TYPE_CHECKING:
@@ -52,27 +46,8 @@ State = Payment.State
 ACTOR = "confirmation"
 
 
-#: A network whose node failed so many payments in a row is left in peace until the next run.
-_PATIENCE: Final = 3
 #: Runs that a payment waits for a chain that holds still.
 _ROUNDS: Final = 10
-
-
-class _Reach:
-    """Which networks answer, so that a dead node is not asked about every payment."""
-
-    def __init__(self) -> None:
-        self._failures: Counter[str] = Counter()
-
-    def answered(self, network: str) -> None:
-        self._failures[network] = 0
-
-    def failed(self, network: str) -> None:
-        self._failures[network] += 1
-
-    def is_lost(self, network: str) -> bool:
-        """Whether its last few questions all went unanswered."""
-        return self._failures[network] >= _PATIENCE
 
 
 def confirm_pending_payments(*, limit: int = 500) -> Report:
@@ -81,12 +56,12 @@ def confirm_pending_payments(*, limit: int = 500) -> Report:
     ``limit`` bounds the payments that are looked at one by one in each step, oldest first, so
     that one run stays short; those met by the scan cost so little that they are not limited.
     """
-    report, reach = Report(), _Reach()
+    report, reach = Report(), Reach()
     _resume_outbox()
     doubts = Q(pk__in=())
     for network in _readable_networks():
         doubts |= _scan(network, report, limit)
-    _resolve_unknown(report, limit, reach, doubts)
+    resolve_unknown(report, limit, reach, doubts)
     _recheck_let_go(report, limit)
     _confirm_settled(report, limit, reach, doubts)
     return report
@@ -135,37 +110,6 @@ def _resume_outbox() -> None:
     outbox.resume(older_than=older_than, keepers=keepers)
 
 
-def _resolve_unknown(report: Report, limit: int, reach: _Reach, doubts: Q) -> None:
-    alive = Q(state=State.REVERSED, valid_before__gt=clock.timestamp())
-    unknown = Payment.objects.filter(
-        Q(scheme=SCHEME_EXACT) & (stale_settling() | alive)
-        | Q(scheme=SCHEME_TRANSFER) & (stale_settling() | may_return()) & doubts
-    ).order_by("state_changed_at")
-    for payment in unknown.defer("response_body")[:limit]:
-        if reach.is_lost(payment.network):
-            report.out_of_reach += 1
-            continue
-        try:
-            resolve(payment, actor=ACTOR)
-        except SettlementFailed:
-            report.failed += 1
-        except (SettlementUnknown, InvalidTransition):
-            report.still_unknown += 1
-        except RpcUnavailable:
-            reach.failed(payment.network)
-            report.out_of_reach += 1
-            continue
-        except ServiceUnavailable:
-            report.out_of_reach += 1
-        except Exception:
-            # One payment that cannot be judged must not keep the others from being judged.
-            logger.exception("Payment %s could not be resolved.", payment.public_id)
-            report.still_unknown += 1
-        else:
-            report.settled += 1
-        reach.answered(payment.network)
-
-
 def _recheck_let_go(report: Report, limit: int) -> None:
     """Watch payments that were let go, for as long as a facilitator could still settle them.
 
@@ -204,7 +148,7 @@ def _readable_networks() -> list[str]:
     return [name for name, network in x402.networks.items() if network.has_rpc]
 
 
-def _confirm_settled(report: Report, limit: int, reach: _Reach, doubts: Q) -> None:
+def _confirm_settled(report: Report, limit: int, reach: Reach, doubts: Q) -> None:
     """Look one by one at settled payments that the scan could not prove."""
     settled = Payment.objects.filter(
         doubts,

@@ -15,32 +15,40 @@ from django.db import router, transaction
 from django.db.models import Q, QuerySet
 
 from x402_django import clock
+from x402_django.conf import x402
 from x402_django.models import ChainScan, ScannedBlock
 
-#: How long a silent holder is waited for. It renews the lease at every piece it reads, so this is
-#: longer than a few slow answers of a node.
-LEASE: Final = timedelta(minutes=2)
+#: How long a silent holder is waited for, in time-outs of its node and in seconds at least. It
+#: renews the lease at every piece it reads, which takes two requests to one of several endpoints.
+_TIMEOUTS: Final = 6
+_LEAST: Final = 10.0
 
 
 class LeaseLost(Exception):
     """The lease ended before its holder came back to renew it, and another may have it."""
 
 
+def lease_time(network: str) -> timedelta:
+    """How long a lease on ``network`` lasts if it is not renewed."""
+    return timedelta(seconds=max(_TIMEOUTS * x402.network(network).rpc_timeout, _LEAST))
+
+
 class Lease:
-    """The right to scan ``network``, until it is released or not renewed for ``LEASE``."""
+    """The right to scan ``network``, until it is released or not renewed for ``lease_time``."""
 
     def __init__(self, network: str, holder: str, until: datetime) -> None:
         self.network = network
         self._holder = holder
         self._until = until
         self._news: dict[str, Any] = {}
+        self._time = lease_time(network)
 
     @classmethod
     def acquire(cls, network: str) -> Lease | None:
         """The lease, or None while another run holds it."""
         now = clock.now()
         ChainScan.objects.get_or_create(network=network)
-        lease = cls(network, secrets.token_hex(16), now + LEASE)
+        lease = cls(network, secrets.token_hex(16), now + lease_time(network))
         free = Q(holder="") | Q(held_until__isnull=True) | Q(held_until__lt=now)
         taken = ChainScan.objects.filter(free, network=network).update(
             holder=lease._holder, held_until=lease._until
@@ -49,7 +57,7 @@ class Lease:
 
     def keep(self) -> None:
         """Renew the lease if a good part of it has passed. Raises LeaseLost."""
-        if self._until - clock.now() < LEASE * 3 / 4:
+        if self._until - clock.now() < self._time * 3 / 4:
             self._renew()
 
     def saw(self, head: int) -> None:
@@ -91,7 +99,7 @@ class Lease:
         self._blocks().filter(number__lt=below).delete()
 
     def _renew(self) -> None:
-        until = clock.now() + LEASE
+        until = clock.now() + self._time
         if not self._own().update(held_until=until):
             raise LeaseLost(self.network)
         self._until = until

@@ -28,12 +28,12 @@ from x402_django.exceptions import (
     ConfigurationError,
     InvalidTransition,
     SettlementFailed,
-    SettlementUnknown,
     X402Error,
 )
 from x402_django.facilitators.base import BaseFacilitator, get_facilitator
 from x402_django.models import Payment
 from x402_django.models.exposure import VENDORS, exposure_guard
+from x402_django.payments.batches import batch_size, settle_batch
 from x402_django.payments.machine import Step, advance
 from x402_django.payments.resolution import resolve
 from x402_django.payments.settlement import judge, nothing_to_store
@@ -43,10 +43,6 @@ logger = logging.getLogger("x402_django.payments")
 
 State = Payment.State
 ACTOR: Final = "settlement"
-
-#: Payments handed to a facilitator at once, if it settles several together: as many as the local
-#: one puts into one transaction.
-BATCH_SIZE: Final = 80
 
 
 @dataclass(slots=True)
@@ -95,8 +91,11 @@ def defer(payment: Payment, fields: dict[str, Any]) -> bool:
 
 
 def _time_to_settle() -> float:
-    """Seconds an authorization must have left: the wait for its batch, missed twice, and then."""
-    return 3 * x402.confirmation_interval + x402.settlement_timeout
+    """Seconds an authorization must have left: the wait for its batch, missed twice, and time for
+    another worker to find the one dead that took it, and to settle it.
+    """
+    waits = 3 * x402.confirmation_interval
+    return waits + x402.presumed_dead_after + x402.settlement_timeout
 
 
 def settle_deferred(*, limit: int = 5000) -> Report:
@@ -130,26 +129,16 @@ def settle_deferred(*, limit: int = 5000) -> Report:
 
 
 def _settle_group(facilitator: BaseFacilitator, payments: list[Payment], report: Report) -> None:
-    size = _batch_size(facilitator)
+    size = batch_size(facilitator)
     for start in range(0, len(payments), size):
         batch = list(_take(payments[start : start + size], report))
         waiting = report.waiting
-        outcomes = _settle_batch(facilitator, batch)
+        outcomes = settle_batch(facilitator, batch)
         for (signed, payment), outcome in zip(batch, outcomes, strict=True):
             _judge(payment, signed, outcome, report)
         if report.waiting > waiting:  # out of reach: it need not be asked again and again
             report.waiting += len(payments[start + size :])
             return
-
-
-def _batch_size(facilitator: BaseFacilitator) -> int:
-    """One, where a batch is settled one by one.
-
-    The last of a long batch would be ``settling`` for so long that it is taken for left by a dead
-    process (``entitlements.dead_since``) before its turn comes.
-    """
-    one_by_one = type(facilitator).settle_many is BaseFacilitator.settle_many
-    return 1 if one_by_one else BATCH_SIZE
 
 
 def _take(payments: Iterable[Payment], report: Report) -> Iterator[tuple[SignedPayment, Payment]]:
@@ -164,21 +153,6 @@ def _take(payments: Iterable[Payment], report: Report) -> Iterator[tuple[SignedP
             _resolve(payment, report)
         else:
             yield SignedPayment.from_row(payment), payment
-
-
-def _settle_batch(
-    facilitator: BaseFacilitator, batch: list[tuple[SignedPayment, Payment]]
-) -> list[Settlement | Exception]:
-    if not batch:
-        return []
-    try:
-        outcomes: list[Any] = list(facilitator.settle_many(batch))
-    except Exception as error:  # noqa: BLE001 - each payment is judged by it, and logs it
-        return [error] * len(batch)
-    if len(outcomes) != len(batch):
-        logger.error("Facilitator %s answered for another number of payments.", facilitator.alias)
-        return [SettlementUnknown()] * len(batch)
-    return outcomes
 
 
 def _judge(

@@ -36,7 +36,7 @@ class Claim:
 
 def dead_since() -> datetime:
     """A settling row untouched since before this belongs to a process that has died."""
-    return clock.now() - timedelta(seconds=2 * x402.settlement_timeout + 30)
+    return clock.now() - timedelta(seconds=x402.presumed_dead_after)
 
 
 def entitlement_of(payment: Payment) -> Claim:

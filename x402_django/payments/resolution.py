@@ -33,11 +33,21 @@ def resolve(payment: Payment, *, actor: str) -> None:
         SettlementFailed: it failed, or can no longer settle; nothing was charged.
         ServiceUnavailable: the chain cannot be read now.
     """
+    signed = look_up(payment, actor=actor)
+    if signed is not None:
+        settle_now(payment, signed, nothing_to_store, actor=actor)
+
+
+def look_up(payment: Payment, *, actor: str) -> SignedPayment | None:
+    """The first half of ``resolve``: what the chain says. None: the payment is settled.
+
+    Otherwise it is ours to settle (again), now. Raises as ``resolve``.
+    """
     from x402_django.chain import evidence  # loads web3: not before it is needed
 
     if payment.scheme == SCHEME_TRANSFER:
         resolve_transfer(payment, actor=actor)
-        return
+        return None
     if payment.state == State.REVERSED:
         advance(payment, Step(State.SETTLING, "Settle again after a reorganisation."), actor=actor)
     # Also a process that died left an unknown outcome: written down before anything is tried, so
@@ -48,14 +58,13 @@ def resolve(payment: Payment, *, actor: str) -> None:
         raise SettlementUnknown()
     signed = SignedPayment.from_row(payment)
     if not x402.network(payment.network).has_rpc:
-        settle_now(payment, signed, nothing_to_store, actor=actor)
-        return
+        return signed
     found = evidence.find_settlement(
         signed, transaction=payment.transaction or None, since=payment.created_at
     )
     if found is not None:
         mark_settled(payment, found.as_settlement(), {}, actor=actor)
-        return
+        return None
     state = evidence.authorization_state(signed)
     if state.timestamp > payment.valid_before + _EXPIRY_MARGIN:
         _give_up(payment, actor, used=state.used)
@@ -63,7 +72,7 @@ def resolve(payment: Payment, *, actor: str) -> None:
         # Spent, but not where our node's logs can see it yet; or too late to send and too early
         # to be sure that it was not. Time decides.
         raise SettlementUnknown()
-    settle_now(payment, signed, nothing_to_store, actor=actor)
+    return signed
 
 
 def _give_up(payment: Payment, actor: str, *, used: bool) -> NoReturn:

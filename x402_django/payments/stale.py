@@ -9,6 +9,7 @@ from django.db.models import Q
 from x402_django import clock
 from x402_django.conf import x402
 from x402_django.models import Payment
+from x402_django.payments.entitlements import dead_since
 
 State = Payment.State
 
@@ -17,7 +18,7 @@ def stale_settling() -> Q:
     """Payments whose outcome is unknown, or whose worker must have died, as a condition."""
     return Q(state=State.SETTLING) & (
         Q(outcome_unknown_at__isnull=False, state_changed_at__lt=looked_at_before())
-        | Q(state_changed_at__lt=_alive_since())
+        | Q(state_changed_at__lt=dead_since())
     )
 
 
@@ -27,14 +28,10 @@ def is_stale(payment: Payment) -> bool:
         return False
     unknown = payment.outcome_unknown_at is not None
     return (unknown and payment.state_changed_at < looked_at_before()) or (
-        payment.state_changed_at < _alive_since()
+        payment.state_changed_at < dead_since()
     )
 
 
 def looked_at_before() -> datetime:
     """What was looked at since then needs no second look in this run."""
     return clock.now() - timedelta(seconds=x402.confirmation_interval / 2)
-
-
-def _alive_since() -> datetime:
-    return clock.now() - timedelta(seconds=2 * x402.settlement_timeout + 30)

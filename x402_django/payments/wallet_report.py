@@ -63,7 +63,7 @@ class WalletReport:
 
 def stuck_after() -> timedelta:
     """The age from which an open transaction counts as stuck: no request waits for it any more."""
-    return timedelta(seconds=2 * x402.settlement_timeout + 30)
+    return timedelta(seconds=x402.presumed_dead_after)
 
 
 def wallet_reports(*, network: str | None = None, minimum: int = 100) -> list[WalletReport]:

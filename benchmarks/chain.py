@@ -258,19 +258,19 @@ def official(url: str, key: str) -> Application:
 @contextmanager
 def _counted_requests() -> Iterator[list[str]]:
     """The HTTP requests that are sent meanwhile; both sides speak to the node through requests."""
-    import requests
+    from requests.adapters import HTTPAdapter
 
     sent: list[str] = []
     lock = threading.Lock()
-    real = requests.Session.send
+    real = HTTPAdapter.send
 
-    def send(session: Any, request: Any, **kwargs: Any) -> Any:
+    def send(adapter: Any, request: Any, **kwargs: Any) -> Any:
         with lock:
             sent.append(request.url)
-        return real(session, request, **kwargs)
+        return real(adapter, request, **kwargs)
 
-    requests.Session.send = send  # type: ignore[assignment, method-assign]
+    HTTPAdapter.send = send  # type: ignore[assignment, method-assign]
     try:
         yield sent
     finally:
-        requests.Session.send = real  # type: ignore[method-assign]
+        HTTPAdapter.send = real  # type: ignore[method-assign]

@@ -16,12 +16,17 @@ from typing import Any
 from benchmarks.anvil import NoAnvil, running_anvil
 from benchmarks.chain import CHAIN_ID, Seller, buyers, environs, new_seller, official, settings
 from benchmarks.databases import POSTGRES, SQLITE, configured, using
+from benchmarks.payments import offer_of, signed_headers
 from benchmarks.report import Report
 from benchmarks.site import Site
-from benchmarks.wsgi import Application
+from benchmarks.wsgi import Application, call, environ_for
 from x402_django.testing.payer import Payer
 
 BUYERS = (1, 16, 64)
+#: Payments of the flow ``deferred`` in one batch, and how many payers make them.
+BATCH = 80
+PAYERS_OF_BATCH = (80, 20, 4)
+DEFERRED_PATH = "/deferred/weather"
 #: Seconds between blocks; 0 mines each transaction at once.
 BLOCKS = (0, 1)
 #: What is wanted at the most buyers: times the official rate, and share of its gas.
@@ -61,14 +66,19 @@ def _measure(site: Site, report: Report, url: str, *, quick: bool) -> None:
 
     w3 = Web3(HTTPProvider(url))
     install_contracts(w3)
-    payers = buyers(w3, max(BUYERS))
+    payers = buyers(w3, max(*BUYERS, *PAYERS_OF_BATCH))
     our_key, their_key = (dev_accounts()[index].private_key for index in (1, 2))
     database = POSTGRES if POSTGRES in configured() else SQLITE
     with override_settings(X402=settings(url, our_key)), using(database):
         for block_time in BLOCKS:
+            if block_time:  # while a block comes at once
+                _deferred_batches(site, report, w3, payers)
             _mine_every(w3, block_time)
             blocks = f"a block every {block_time} s" if block_time else "a block at once"
             report.line(f"{blocks}; ledger on {database}")
+            if block_time:
+                most = max(BUYERS) // block_time
+                report.line(f"{max(BUYERS)} buyers, each waiting for a block, pay {most}/s at most")
             rows = []
             for count in BUYERS:
                 each = _payments_each(count, block_time, quick=quick)
@@ -77,6 +87,30 @@ def _measure(site: Site, report: Report, url: str, *, quick: bool) -> None:
                 rows += [_row(count, "x402-django", ours), _row(count, "official", theirs)]
                 rows.append(_ratios(report, count, blocks, ours, theirs))
             report.table(HEADER, rows)
+
+
+def _deferred_batches(site: Site, report: Report, w3: Any, payers: tuple[Payer, ...]) -> None:
+    """Gas of a payment where payers come again before their batch leaves."""
+    from django.db.models import Sum
+
+    from x402_django.models import ChainTransaction
+    from x402_django.payments.deferred import settle_deferred
+
+    offer = offer_of(call(site.gated, environ_for(DEFERRED_PATH)))
+    single = ChainTransaction.objects.filter(payments_count=1, status="mined").latest("pk")
+    rows = []
+    for count in PAYERS_OF_BATCH:
+        for headers in signed_headers(offer, BATCH, payers[:count]):
+            call(site.gated, environ_for(DEFERRED_PATH, headers))
+        before = ChainTransaction.objects.latest("pk").pk
+        settled = settle_deferred().settled
+        sent = ChainTransaction.objects.filter(pk__gt=before)
+        gas = (sent.aggregate(gas=Sum("gas_used"))["gas"] or 0) / max(settled, 1)
+        share = f"{gas / (single.gas_used or 1):.2f}"
+        rows.append((str(count), str(settled), str(sent.count()), f"{gas:.0f}", share))
+    report.line(f"batches of the flow deferred, {BATCH} payments each")
+    report.table(("payers", "settled", "transactions", "gas each", "of one alone"), rows)
+    report.line("0.58 is the token's own work for a payer's first payment: docs/facilitators.md")
 
 
 def _mine_every(w3: Any, seconds: int) -> None:

@@ -16,6 +16,7 @@ from tests.chain.support import (
     PRICE,
     SETTLER,
     TOKEN_ADDRESS,
+    answers_forged,
     answers_lost,
     direct,
     node_down,
@@ -308,7 +309,7 @@ def test_a_lost_block_makes_it_sent_again(chain: DevChain) -> None:
 
 
 def test_fees_cover_a_rising_base_fee(chain: DevChain) -> None:
-    fees = current_fees(direct())
+    fees = current_fees(NETWORK)
     base_fee = direct().eth.get_block("latest")["baseFeePerGas"]
     assert fees.max_fee == 2 * base_fee + fees.priority_fee
     assert fees.as_transaction() == {
@@ -318,18 +319,11 @@ def test_fees_cover_a_rising_base_fee(chain: DevChain) -> None:
 
 
 def test_chains_without_eip1559_get_a_plain_price(chain, monkeypatch) -> None:
-    class Legacy:
-        class eth:  # noqa: N801
-            gas_price = 7
-
-            @staticmethod
-            def get_block(which):
-                return {"number": 1}
-
-    fees = current_fees(Legacy)  # type: ignore[arg-type]
+    with answers_forged(eth_getBlockByNumber={"number": "0x1"}, eth_gasPrice="0x7"):
+        fees = current_fees(NETWORK)
     assert fees.as_transaction() == {"gasPrice": 7}
     monkeypatch.setattr(
-        outbox, "current_fees", lambda w3: type(fees)(2 * 10**9, 2 * 10**9, legacy=True)
+        outbox, "current_fees", lambda network: type(fees)(2 * 10**9, 2 * 10**9, legacy=True)
     )
     row = send()
     assert direct().eth.get_transaction(row.hash)["type"] == 0

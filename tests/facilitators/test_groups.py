@@ -5,12 +5,10 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from weakref import WeakSet
 
 import pytest
 from django.db import connection
 from eth_account import Account
-from web3 import Web3
 
 from tests.chain import support
 from tests.chain.support import (
@@ -107,11 +105,10 @@ def test_a_batch_is_one_transaction_and_each_payment_has_its_own_log(chain: DevC
     settlements = settle_many(batch, payments)
 
     assert support.requests == {
-        "eth_getCode": 1,  # is there a Multicall3? asked once per process
-        "eth_call": 1,  # has a payer code?
+        "eth_call": 1,  # the rehearsal
         "eth_getBlockByNumber": 1,
         "eth_maxPriorityFeePerGas": 1,
-        "eth_estimateGas": 1,
+        "eth_estimateGas": 1,  # once a minute
         "eth_getTransactionCount": 1,  # a new wallet's
         "eth_sendRawTransaction": 1,
         "eth_getTransactionReceipt": 1,
@@ -229,7 +226,7 @@ def test_a_payment_gone_bad_after_the_simulation_is_judged_by_itself(chain, monk
 
 def test_a_group_that_runs_out_of_gas_is_settled_one_by_one(chain, monkeypatch) -> None:
     batch = new_batch(chain, 4)
-    monkeypatch.setattr(groups, "_estimate", lambda *args: 60_000)
+    monkeypatch.setattr(groups, "_gas_limit", lambda *args: 60_000)
     results = settle_many(batch)
     assert all(isinstance(one, Settlement) for one in results)
     group = ChainTransaction.objects.get(to=multicall.MULTICALL3)
@@ -241,7 +238,6 @@ def test_a_group_that_runs_out_of_gas_is_settled_one_by_one(chain, monkeypatch) 
 
 def test_without_multicall_each_goes_by_itself(chain, monkeypatch) -> None:
     monkeypatch.setattr(multicall, "MULTICALL3", "0x" + "ab" * 20)
-    monkeypatch.setattr(multicall, "_present", WeakSet())
     results = settle_many(new_batch(chain, 3))
     assert all(isinstance(one, Settlement) for one in results)
     assert ChainTransaction.objects.count() == 3
@@ -485,8 +481,8 @@ class Killed(BaseException):
 POINTS = [
     (queue, "take_lane"),
     (queue, "waiting"),
-    (groups, "current_fees"),
-    (groups, "_estimate"),
+    (groups, "ask_each"),
+    (groups, "_gas_limit"),
     (outbox, "store"),
     (outbox, "broadcast"),
     (groups, "look_once"),
@@ -545,13 +541,3 @@ def _once(original, after, killed):
         return result
 
     return die_once
-
-
-def test_the_probe_tells_code_from_none(chain: DevChain) -> None:
-    wallet = deploy_smart_wallet(direct(), Account.create().address)
-    w3 = Web3(support.provider(NETWORK))
-    plain = new_payer(chain, 0).address
-    addresses = [plain, wallet, plain, multicall.MULTICALL3, SETTLER.address]
-    assert multicall.have_code(w3, addresses) == [False, True, False, True, False]
-    many = [plain, wallet] * 100
-    assert multicall.have_code(w3, many) == [False, True] * 100

@@ -1,7 +1,7 @@
 """Several questions to a node in one request, answered as plain JSON.
 
-For the scanner, which reads thousands of logs at a time: web3's formatters would cost more than
-all else it does.
+For what reads much or is asked for every payment: web3's formatters would cost more than all
+else that is done with the answers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ Question = tuple[str, list[Any]]
 
 
 class RpcRefused(RpcUnavailable):
-    """The node is there and answered with an error, such as "too many logs"."""
+    """The node is there and answered with an error, such as "too many logs".
+
+    ``reason`` is in the node's words: not for answers.
+    """
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def ask(network: str, questions: Sequence[Question]) -> list[Any]:
@@ -31,6 +38,15 @@ def ask(network: str, questions: Sequence[Question]) -> list[Any]:
         RpcRefused: the node answered one of the questions with an error.
         RpcUnavailable: it did not answer, or what it said is no JSON-RPC.
     """
+    answers = ask_each(network, questions)
+    for answer in answers:
+        if isinstance(answer, RpcRefused):
+            raise answer
+    return answers
+
+
+def ask_each(network: str, questions: Sequence[Question]) -> list[Any]:
+    """As ``ask``, with an RpcRefused in the place of each result that the node refused."""
     provider = cast(JSONBaseProvider, get_web3(network).provider)
     requests = [(RPCEndpoint(method), params) for method, params in questions]
     with rpc_errors(network):
@@ -59,5 +75,6 @@ def _result(network: str, answer: dict[str, Any]) -> Any:
     error = answer.get("error")
     if error is not None:
         code = error.get("code") if isinstance(error, dict) else None
-        raise RpcRefused(f"The RPC endpoint of {network} refused (code {code}).")
+        reason = str(error.get("message", "")) if isinstance(error, dict) else ""
+        return RpcRefused(f"The RPC endpoint of {network} refused (code {code}).", reason=reason)
     return answer.get("result")

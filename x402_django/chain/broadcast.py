@@ -11,13 +11,11 @@ from typing import Any, Final
 
 from django.db import router, transaction
 from django.db.models import F
-from web3 import Web3
-from web3.exceptions import Web3RPCError
 
 from x402_django import clock
-from x402_django.chain.endpoints import KNOWN
-from x402_django.chain.evidence import read_receipt
-from x402_django.chain.rpc import error_of, get_web3, rpc_errors
+from x402_django.chain.batch import RpcRefused, ask
+from x402_django.chain.endpoints import KNOWN, SEND_RAW
+from x402_django.chain.receipts import read_receipt
 from x402_django.conf import x402
 from x402_django.exceptions import RpcUnavailable
 from x402_django.models import ChainTransaction, ChainTransactionItem, ReplacedTransaction
@@ -79,12 +77,10 @@ def broadcast(row: ChainTransaction, *, note: bool = True) -> Verdict:
 
 def hand_over(row: ChainTransaction) -> str | None:
     """Send the bytes. None if a node took them, else the node's words. Raises RpcUnavailable."""
-    w3 = get_web3(row.network)
-    with rpc_errors(row.network):
-        try:
-            w3.eth.send_raw_transaction(bytes(row.raw))
-        except Web3RPCError as error:
-            return error_of(error)[1] or "no reason given"
+    try:
+        ask(row.network, [(SEND_RAW, ["0x" + bytes(row.raw).hex()])])
+    except RpcRefused as refusal:
+        return refusal.reason or "no reason given"
     return None
 
 
@@ -104,11 +100,9 @@ def look(row: ChainTransaction) -> Mapping[str, Any] | None:
 
 def find_receipt(row: ChainTransaction) -> Mapping[str, Any] | None:
     """The receipt of the row, or of an earlier form of it. Raises RpcUnavailable."""
-    w3 = get_web3(row.network)
-    with rpc_errors(row.network):
-        receipt = read_receipt(w3, row.hash)
-        if receipt is None and row.bumps:
-            receipt = _of_an_earlier_form(w3, row)
+    receipt = read_receipt(row.network, row.hash)
+    if receipt is None and row.bumps:
+        receipt = _of_an_earlier_form(row)
     return receipt
 
 
@@ -129,8 +123,7 @@ def look_once(row: ChainTransaction) -> Mapping[str, Any] | None:
         return look(row)
     sent = {"sent_at": clock.now(), "sends": F("sends") + 1}
     try:
-        with rpc_errors(row.network):
-            receipt = read_receipt(get_web3(row.network), row.hash)
+        receipt = read_receipt(row.network, row.hash)
     except RpcUnavailable:
         _note(row, "", status=Status.SENT)
         raise
@@ -143,10 +136,10 @@ def look_once(row: ChainTransaction) -> Mapping[str, Any] | None:
     return receipt
 
 
-def _of_an_earlier_form(w3: Web3, row: ChainTransaction) -> Mapping[str, Any] | None:
+def _of_an_earlier_form(row: ChainTransaction) -> Mapping[str, Any] | None:
     """The receipt of the transaction as it was before its fee was raised, if that is mined."""
     for form in row.replaced.all():
-        receipt = read_receipt(w3, form.hash)
+        receipt = read_receipt(row.network, form.hash)
         if receipt is not None:
             _exchange(row, form)
             return receipt

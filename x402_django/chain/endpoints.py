@@ -28,6 +28,7 @@ import requests
 from web3.providers.base import JSONBaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
+from x402_django.chain.post import JsonPost
 from x402_django.conf import NetworkSettings
 from x402_django.exceptions import ConfigurationError, RpcUnavailable
 
@@ -63,6 +64,7 @@ class Endpoint:
     def __init__(self, url: str, network: str) -> None:
         self.url = url
         self.host = host_of(url)
+        self.post = JsonPost(url)
         self.state = State.WELL
         #: Whether it has said that it serves the chain of the settings.
         self.confirmed = False
@@ -117,9 +119,6 @@ class FailoverProvider(JSONBaseProvider):
         self.endpoints = tuple(Endpoint(url, settings.network) for url in settings.rpc_urls)
         self._look_at = self._monotonic()
         self._looking = threading.Lock()
-        self._session = requests.Session()
-        self._session.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=32))
-        self._session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=32))
 
     def __repr__(self) -> str:
         hosts = ", ".join(one.host for one in self.endpoints)
@@ -236,13 +235,7 @@ class FailoverProvider(JSONBaseProvider):
     ) -> Any:
         host = endpoint.host
         try:
-            response = self._session.post(
-                endpoint.url,
-                data=body,
-                headers={"Content-Type": "application/json"},
-                timeout=timeout,
-                allow_redirects=False,
-            )
+            response = endpoint.post(body, timeout=timeout)
         except (requests.ConnectTimeout, requests.exceptions.SSLError) as error:
             raise EndpointDown(f"{host}: {type(error).__name__}", received=False) from None
         except (requests.RequestException, OSError, ValueError) as error:

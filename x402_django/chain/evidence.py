@@ -7,7 +7,6 @@ A payment is proven by one successful receipt that holds the token's
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,9 +15,10 @@ from typing import Any, Final
 from eth_typing import HexStr
 from eth_utils.crypto import keccak
 from web3 import Web3
-from web3.exceptions import ContractLogicError, TransactionNotFound
+from web3.exceptions import ContractLogicError
 from web3.types import BlockIdentifier, FilterParams, TxParams
 
+from x402_django.chain.receipts import read_receipt
 from x402_django.chain.rpc import checksum, get_web3, rpc_errors
 from x402_django.conf import x402
 from x402_django.exceptions import RpcUnavailable
@@ -27,8 +27,6 @@ from x402_django.protocol.types import Settlement, SignedPayment
 AUTHORIZATION_USED: Final = keccak(text="AuthorizationUsed(address,bytes32)")
 TRANSFER: Final = keccak(text="Transfer(address,address,uint256)")
 _AUTHORIZATION_STATE: Final = keccak(text="authorizationState(address,bytes32)")[:4]
-
-_HASH: Final = re.compile(r"0x[0-9a-fA-F]{64}")
 
 #: How much block timestamps may lag behind our clock when a search is bounded by time.
 _CLOCK_SLACK: Final = timedelta(minutes=10)
@@ -178,21 +176,8 @@ def authorized_transfers(
             yield authorization, topics, log
 
 
-def read_receipt(w3: Web3, transaction: str) -> Mapping[str, Any] | None:
-    """The receipt of a transaction, or None while there is none. Call under ``rpc_errors``.
-
-    ``transaction`` may come from a stranger: what is no hash has no receipt.
-    """
-    if _HASH.fullmatch(transaction) is None:
-        return None
-    try:
-        return w3.eth.get_transaction_receipt(HexStr(transaction))
-    except TransactionNotFound:
-        return None
-
-
 def _in_transaction(w3: Web3, signed: SignedPayment, transaction: str) -> Evidence | None:
-    receipt = read_receipt(w3, transaction)
+    receipt = read_receipt(signed.offer.network, transaction)
     if receipt is None:
         return None
     log_index = transfer_in_receipt(receipt, signed)

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from eth_typing import HexStr
-from web3 import Web3
 from web3.exceptions import ContractLogicError
 
-from x402_django.chain import multicall, outbox
+from x402_django.chain import multicall, outbox, rehearsal
+from x402_django.chain.batch import ask_each
 from x402_django.chain.broadcast import Verdict, look_once
 from x402_django.chain.evidence import AUTHORIZATION_USED, transfer_in_receipt
-from x402_django.chain.fees import Fees, current_fees, estimate_gas, within_ceiling
+from x402_django.chain.fees import FEE_QUESTIONS, Fees, fees_from, gas_limit, within_ceiling
 from x402_django.chain.rpc import checksum, get_web3, rpc_errors
 from x402_django.chain.storing import Draft, NotAboardError, Passenger
 from x402_django.exceptions import RpcUnavailable
@@ -68,6 +68,18 @@ class Departure:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """Gas that a transaction may use: of one payment, and of a group."""
+
+    single: int
+    group: int
+
+    def of(self, riders: Sequence[Rider]) -> int:
+        """That of a transaction which settles ``riders``."""
+        return self.group if len(riders) > 1 else self.single
+
+
+@dataclass(frozen=True, slots=True)
 class _Plan:
     riders: list[Rider]
     fees: Fees
@@ -80,24 +92,25 @@ def depart(
     riders: Sequence[Rider],
     *,
     facilitator: str,
-    max_gas: int,
+    limits: Limits,
 ) -> Departure:
     """Send those of ``riders`` that would settle now, in one transaction.
 
-    Six RPC calls where all goes well, however many ride.
+    One that is left, or was alone from the start, goes to its token without Multicall3. Three
+    requests to a node where all goes well, however many ride.
 
     Raises RpcUnavailable if no node was there, or all refused it: nothing was sent.
     """
-    w3 = get_web3(network)
     departure = Departure()
-    plan = _plan(w3, network, account, riders, max_gas, departure)
+    plan = _plan(network, account, riders, limits, departure)
     if plan is None:
         return departure
+    target, call = multicall.settling_call(_signed(plan.riders))
     draft = Draft(
         network,
         account,
-        checksum(multicall.MULTICALL3),
-        multicall.aggregate(w3, [one.signed for one in plan.riders], allow_failure=True),
+        checksum(target),
+        call,
         plan.gas,
         plan.fees,
         tuple(one.as_passenger() for one in plan.riders),
@@ -142,81 +155,70 @@ def judge(
 
 
 def _plan(
-    w3: Web3,
     network: str,
     account: LocalAccount,
     riders: Sequence[Rider],
-    max_gas: int,
+    limits: Limits,
     departure: Departure,
 ) -> _Plan | None:
-    """Who rides, for how much gas; None if fewer than two. The others are put on ``departure``."""
-    with rpc_errors(network):
-        fit = _without_code(w3, network, list(riders), departure)
-        if len(fit) < 2:
-            departure.left += fit
+    """Who rides, for how much gas; None if nobody. The others are put on ``departure``."""
+    fit = list(riders)[: rehearsal.MOST]
+    departure.left += riders[len(fit) :]
+    for _ in range(_ROUNDS):
+        if not fit:
             return None
-        fees = within_ceiling(current_fees(w3), network)
-        for _ in range(_ROUNDS):
-            gas = _estimate(w3, account, fit, fees)
-            if gas is not None and gas <= max_gas:
-                return _Plan(fit, fees, gas)
-            if gas is not None:  # in the measure in which it is too much
-                keep = max(len(fit) * max_gas * 9 // (gas * 10), 1)
-                departure.left += fit[keep:]
-                fit = fit[:keep]
-            else:
-                fit = _that_settle(w3, account, fit, max_gas, departure)
-            if len(fit) < 2:
-                break
-        else:  # the node simulates one way and estimates another
-            departure.alone += fit
-            return None
-    departure.left += fit
+        asked, *fees_said = ask_each(
+            network, [rehearsal.question(_signed(fit), max_gas=2 * limits.group), *FEE_QUESTIONS]
+        )
+        try:
+            seen = rehearsal.read(_signed(fit), asked)
+        except rehearsal.CannotRehearse as error:
+            logger.info("Payments on %s are not settled in groups: %s", network, error)
+            break
+        fees = within_ceiling(fees_from(network, *fees_said), network)
+        # Code that has run may have spoilt it for the others: then they are looked at again.
+        good = seen.settles if all(seen.plain) else seen.plain
+        departure.alone += [one for one, fits in zip(fit, good, strict=True) if not fits]
+        fit = [one for one, fits in zip(fit, good, strict=True) if fits]
+        if good is not seen.settles:
+            continue
+        limit = _gas_limit(network, account, fit, fees, seen.gas) if fit else None
+        if limit is not None and limit <= limits.of(fit):
+            return _Plan(fit, fees, limit)
+        if limit is not None:  # in the measure in which it is too much
+            keep = len(fit) * limits.of(fit) * 9 // (limit * 10)
+            departure.left += fit[keep:] if keep else fit[1:]
+            fit = fit[: max(keep, 1)]
+    departure.alone += fit
     return None
 
 
-def _without_code(w3: Web3, network: str, riders: list[Rider], departure: Departure) -> list[Rider]:
-    try:
-        if not multicall.is_deployed(w3):
-            raise ContractLogicError("there is no Multicall3")
-        code = multicall.have_code(w3, [one.signed.payer for one in riders])
-    except ContractLogicError as error:
-        logger.info("Payments on %s are not settled in groups: %s", network, error)
-        departure.alone += riders
-        return []
-    departure.alone += [one for one, has_code in zip(riders, code, strict=True) if has_code]
-    return [one for one, has_code in zip(riders, code, strict=True) if not has_code]
-
-
-def _estimate(w3: Web3, account: LocalAccount, riders: list[Rider], fees: Fees) -> int | None:
-    """The gas limit with which all settle; None if not all would.
+def _gas_limit(
+    network: str, account: LocalAccount, riders: list[Rider], fees: Fees, counted: int
+) -> int | None:
+    """The gas limit with which all settle; None if the node thinks that not all would.
 
     Estimated for a call in which none may fail: with failures allowed the least limit with
     which the transaction succeeds is one with which every payment in it fails.
     """
-    data = multicall.aggregate(w3, [one.signed for one in riders], allow_failure=False)
+    target, data = multicall.settling_call(_signed(riders))
+    if len(riders) > 1:
+        data = multicall.aggregate(_signed(riders), allow_failure=False)
     call: Any = {
         "from": account.address,
-        "to": checksum(multicall.MULTICALL3),
+        "to": checksum(target),
         "data": HexStr("0x" + data.hex()),
         **fees.as_transaction(),
     }
-    try:
-        return estimate_gas(w3, call)
-    except ContractLogicError:
-        return None
+    with rpc_errors(network):
+        try:
+            return gas_limit(get_web3(network), network, call, counted)
+        except ContractLogicError:
+            return None
 
 
-def _that_settle(
-    w3: Web3, account: LocalAccount, riders: list[Rider], max_gas: int, departure: Departure
-) -> list[Rider]:
-    """Leave out those that fail in one simulation of all."""
-    try:
-        good = multicall.simulate(w3, account.address, [one.signed for one in riders], gas=max_gas)
-    except ContractLogicError:
-        good = [False] * len(riders)
-    departure.alone += [one for one, settles in zip(riders, good, strict=True) if not settles]
-    return [one for one, settles in zip(riders, good, strict=True) if settles]
+def _signed(riders: Sequence[Rider]) -> list[SignedPayment]:
+    return [one.signed for one in riders]
 
 
 def _by_authorization(receipt: Mapping[str, Any]) -> dict[tuple[str, str, str], list[Any]]:

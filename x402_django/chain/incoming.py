@@ -15,7 +15,8 @@ from eth_typing import HexStr
 from web3 import Web3
 from web3.types import FilterParams
 
-from x402_django.chain.evidence import AUTHORIZATION_USED, TRANSFER, read_receipt
+from x402_django.chain.evidence import AUTHORIZATION_USED, TRANSFER
+from x402_django.chain.receipts import read_receipt
 from x402_django.chain.rpc import checksum, get_web3, rpc_errors
 from x402_django.conf import x402
 from x402_django.exceptions import RpcUnavailable
@@ -103,9 +104,7 @@ def transfers_in(
     network: str, transaction: str, assets: Collection[str], payees: Collection[str]
 ) -> list[IncomingTransfer]:
     """The transfers of ``assets`` to ``payees`` in one transaction; none if it is not mined."""
-    w3 = get_web3(network)
-    with rpc_errors(network):
-        receipt = read_receipt(w3, transaction)
+    receipt = read_receipt(network, transaction)
     if receipt is None or receipt["status"] != 1:
         return []
     return [

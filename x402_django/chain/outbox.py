@@ -150,8 +150,11 @@ def preparation_under_way(payment_id: int, to: str) -> ChainTransaction | None:
 
 def having_transactions(payment_ids: Iterable[int]) -> frozenset[int]:
     """Which payments have had a transaction, dropped or not."""
+    wanted = list(payment_ids)
+    if not wanted:
+        return frozenset()
     items = ChainTransactionItem.objects.using(alias()).filter(
-        payment_id__in=list(payment_ids), chain_transaction__isnull=False
+        payment_id__in=wanted, chain_transaction__isnull=False
     )
     return frozenset(items.values_list("payment_id", flat=True))
 
@@ -255,7 +258,7 @@ def _draft(
     w3 = get_web3(network)
     to = checksum(to)
     with rpc_errors(network):
-        fees = within_ceiling(current_fees(w3), network)
+        fees = within_ceiling(current_fees(network), network)
         if gas_limit is None:
             # With the fees, so that a wallet without the money for gas is noticed here too.
             call: Any = {
@@ -274,12 +277,14 @@ def _draft(
 
 def _send_orphans(row: ChainTransaction) -> None:
     """Send what a process that died had stored: the chain takes nonces in order only."""
-    orphans = ChainTransaction.objects.using(alias()).filter(
+    rows = ChainTransaction.objects.using(alias())
+    orphans = rows.filter(
         network=row.network,
         wallet=row.wallet,
         status=Status.SIGNED,
         nonce__lt=row.nonce,
         created_at__lt=clock.now() - ORPHANED,
     )
-    for orphan in orphans.order_by("nonce"):
-        rebroadcast(orphan)
+    # Mostly there are none, so the rows themselves are a second question.
+    for key in list(orphans.order_by("nonce").values_list("pk", flat=True)):
+        rebroadcast(rows.get(pk=key))

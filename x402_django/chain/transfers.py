@@ -16,7 +16,8 @@ from web3.exceptions import ContractLogicError, TransactionNotFound
 from web3.types import TxParams
 
 from x402_django.chain.batch import ask
-from x402_django.chain.evidence import AUTHORIZATION_USED, TRANSFER, read_receipt
+from x402_django.chain.evidence import AUTHORIZATION_USED, TRANSFER
+from x402_django.chain.receipts import read_receipt
 from x402_django.chain.rpc import checksum, get_web3, rpc_errors
 from x402_django.exceptions import RpcUnavailable
 
@@ -60,11 +61,11 @@ def read_transfers(
 
     Raises RpcUnavailable if the chain could not be read.
     """
+    receipt = read_receipt(network, transaction)
+    if receipt is None:
+        return None
     w3 = get_web3(network)
     with rpc_errors(network):
-        receipt = read_receipt(w3, transaction)
-        if receipt is None:
-            return None
         # By hash: the block of this receipt, also if the chain has changed its mind meanwhile.
         block = w3.eth.get_block(receipt["blockHash"])
         succeeded = receipt["status"] == 1

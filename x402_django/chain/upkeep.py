@@ -131,9 +131,7 @@ def bump(row: ChainTransaction, account: LocalAccount) -> bool:
     Same nonce, same call: only one of the two can be mined, and either does the same. Raises
     RpcUnavailable, and FacilitatorUnavailable above the ceiling.
     """
-    w3 = get_web3(row.network)
-    with rpc_errors(row.network):
-        now = current_fees(w3)
+    now = current_fees(row.network)
     fees = replace(
         now,
         max_fee=max(now.max_fee, _raised(row.max_fee_per_gas)),
@@ -170,11 +168,10 @@ def fill_gaps(wallet: SettlementWallet, account: LocalAccount) -> list[int]:
     if not missing or chain_nonce(wallet.network, wallet.address) > missing[0]:
         return []  # none, or the nodes have something there that will do
     own: Any = checksum(wallet.address)
-    w3 = get_web3(wallet.network)
+    fees = within_ceiling(current_fees(wallet.network), wallet.network)
     with rpc_errors(wallet.network):
-        fees = within_ceiling(current_fees(w3), wallet.network)
         # A plain transfer of nothing to itself; not on every network is it 21,000 gas.
-        gas = estimate_gas(w3, {"from": own, "to": own})
+        gas = estimate_gas(get_web3(wallet.network), {"from": own, "to": own})
     draft = Draft(wallet.network, account, own, b"", gas, fees)
     return [nonce for nonce in missing if _fill(wallet, draft, nonce)]
 

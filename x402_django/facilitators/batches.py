@@ -12,14 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from x402_django.conf import x402
-from x402_django.exceptions import (
-    PaymentRefused,
-    RpcUnavailable,
-    SettlementUnknown,
-    X402Error,
-)
+from x402_django.exceptions import RpcUnavailable, SettlementUnknown, X402Error
 from x402_django.facilitators.journey import Fate, Party
-from x402_django.protocol.signatures import check_eoa_signature
+from x402_django.facilitators.plain import is_plain
 from x402_django.protocol.types import Settlement, SignedPayment
 
 if TYPE_CHECKING:
@@ -34,24 +29,31 @@ def settle_batch(facilitator: LocalFacilitator, batch: Mapping[int, SignedPaymen
     groups = math.ceil(len(batch) / max(facilitator.group_size, 1))
     deadline = time.monotonic() + x402.settlement_timeout * groups
     results: dict[int, Result] = {}
-    todo = dict(batch)
+    todo = _round(facilitator, batch, results, deadline)
     while todo:
-        todo = _round(facilitator, todo, results, deadline)
+        todo = _round(facilitator, todo, results, deadline, again=True)
     return [_only_if_nothing_is_sent(payment_id, results[payment_id]) for payment_id in batch]
 
 
 def _round(
     facilitator: LocalFacilitator,
-    todo: dict[int, SignedPayment],
+    todo: Mapping[int, SignedPayment],
     results: dict[int, Result],
     deadline: float,
+    *,
+    again: bool = False,
 ) -> dict[int, SignedPayment]:
     """Try all of ``todo`` once; those that are to be tried again."""
     from x402_django.chain import outbox
 
     alone: dict[int, SignedPayment] = {}
+    more: dict[int, SignedPayment] = {}
     lanes: dict[str, dict[int, SignedPayment]] = {}
-    earlier = outbox.having_transactions(todo)
+    sharing = {
+        key for key, signed in todo.items() if facilitator.group_size > 1 and is_plain(signed)
+    }
+    # Of those that share, the lane finds out: for many payments at once.
+    earlier = outbox.having_transactions(todo if again else todo.keys() - sharing)
     for payment_id, signed in todo.items():
         if payment_id in earlier:
             result = _caught(lambda: _earlier(facilitator, signed, payment_id, deadline))  # noqa: B023
@@ -60,15 +62,17 @@ def _round(
                 continue
         refusal = _caught(lambda: facilitator.refuse_over_budget(signed))  # noqa: B023
         if refusal is not None:
-            results[payment_id] = refusal
+            if payment_id in sharing and not again:
+                more[payment_id] = signed  # it may have been settled before
+            else:
+                results[payment_id] = refusal
             continue
-        if facilitator.group_size > 1 and _may_share(signed):
+        if payment_id in sharing:
             lanes.setdefault(signed.offer.network, {})[payment_id] = signed
         else:
             alone[payment_id] = signed
-    again: dict[int, SignedPayment] = {}
     for network, riders in lanes.items():
-        party = Party(riders, seconds=max(deadline - time.monotonic(), 0))
+        party = Party(riders, seconds=max(deadline - time.monotonic(), 0), examined=again)
         facilitator.lane(network).settle(party)
         for seat in party.seats:
             if seat.result is Fate.ALONE:
@@ -76,19 +80,11 @@ def _round(
             elif isinstance(seat.result, Settlement | X402Error):
                 results[seat.payment_id] = seat.result
             elif time.monotonic() < deadline:
-                again[seat.payment_id] = seat.signed
+                more[seat.payment_id] = seat.signed
             else:
                 results[seat.payment_id] = SettlementUnknown(transaction=seat.transaction)
     _each_by_itself(facilitator, alone, results, deadline)
-    return again
-
-
-def _may_share(signed: SignedPayment) -> bool:
-    """Whether the payer's own key signed it, in the form that needs no contract to check it."""
-    try:
-        return check_eoa_signature(signed)
-    except PaymentRefused:
-        return False
+    return more
 
 
 def _earlier(

@@ -26,13 +26,8 @@ class Dispatcher(Protocol):
 
     alias: str
 
-    def send_alone(
-        self, signed: SignedPayment, payment_id: int
-    ) -> tuple[ChainTransaction, Mapping[str, Any] | None]:
-        """Send one payment; the transaction, and its receipt if it is mined. Raises X402Error."""
-
     def send_group(self, network: str, riders: Sequence[Rider]) -> Departure:
-        """Send many in one transaction. Raises RpcUnavailable if nothing was sent."""
+        """Send payments in one transaction. Raises RpcUnavailable if nothing was sent."""
 
     def not_settled(
         self, row: ChainTransaction, signed: SignedPayment, payment_id: int
@@ -53,6 +48,7 @@ class Fate(enum.Enum):
 class Seat:
     """A payment of this process on its way through the lane.
 
+    ``examined``: an earlier transaction of the payment, if it had one, is dealt with.
     ``queued``: other processes may have found it in the queue. ``transaction``: the hash of
     what was sent for it, if that is known.
     """
@@ -60,6 +56,7 @@ class Seat:
     payment_id: int
     signed: SignedPayment
     party: Party
+    examined: bool = False
     queued: bool = False
     tries: int = 0
     transaction: str = ""
@@ -78,10 +75,15 @@ class Party:
     Args:
         batch: payments by primary key.
         seconds: how long the thread may wait.
+        examined: see ``Seat``.
     """
 
-    def __init__(self, batch: Mapping[int, SignedPayment], *, seconds: float) -> None:
-        self.seats = [Seat(payment_id, signed, self) for payment_id, signed in batch.items()]
+    def __init__(
+        self, batch: Mapping[int, SignedPayment], *, seconds: float, examined: bool = False
+    ) -> None:
+        self.seats = [
+            Seat(payment_id, signed, self, examined) for payment_id, signed in batch.items()
+        ]
         self.deadline = time.monotonic() + seconds
         #: Whether the thread has gone; then it can be asked for nothing.
         self.gone = False

@@ -25,7 +25,6 @@ from x402_django.exceptions import (
     FacilitatorUnavailable,
     ServiceUnavailable,
     SettlementUnknown,
-    X402Error,
 )
 from x402_django.facilitators.journey import Dispatcher, Fate, Journey, Leadership, Party, Seat
 
@@ -133,16 +132,14 @@ class Lane:
         from x402_django.chain import queue
 
         with self._lock:
-            seats = self._next_seats()
-            journey = Journey(seats)
+            journey = Journey(self._next_seats())
             party.journeys.append(journey)
+        seats = self._examine(journey)
         here = {seat.payment_id for seat in seats}
         found = queue.waiting(
             self._network, self._dispatcher.alias, limit=self._size - len(here), besides=here
         )
-        if len(seats) == 1 and not found:
-            self._send_alone(journey, seats[0])
-        elif seats or found:
+        if seats or found:
             self._send_group(journey, [*map(_rider, seats), *map(_queued_rider, found)])
         return journey
 
@@ -156,18 +153,25 @@ class Lane:
         self._waiting = [seat for seat in self._waiting if id(seat) not in taken]
         return list(seats.values())
 
-    def _send_alone(self, journey: Journey, seat: Seat) -> None:
-        try:
-            row, receipt = self._dispatcher.send_alone(seat.signed, seat.payment_id)
-        except X402Error as error:
-            seat.finish(error)
-        else:
-            journey.begin(row, receipt)
+    def _examine(self, journey: Journey) -> list[Seat]:
+        """Those to be sent. Those that have had a transaction start over from that.
+
+        Asked once for all: that a payment is settled again is the exception.
+        """
+        from x402_django.chain import outbox
+
+        fresh = [seat for seat in journey.seats if not seat.examined]
+        earlier = outbox.having_transactions(seat.payment_id for seat in fresh)
+        for seat in fresh:
+            seat.examined = True
+            if seat.payment_id in earlier:
+                seat.finish(Fate.AGAIN)
+        return [seat for seat in journey.seats if seat.result is None]
 
     def _send_group(self, journey: Journey, riders: Sequence[Rider]) -> None:
         from x402_django.chain import queue
 
-        seats = {seat.payment_id: seat for seat in journey.seats}
+        seats = {seat.payment_id: seat for seat in journey.seats if seat.result is None}
         try:
             departure = self._dispatcher.send_group(self._network, riders)
         except ServiceUnavailable as trouble:
@@ -187,7 +191,8 @@ class Lane:
         self._put_back([seats[rider.payment_id] for rider in departure.left if rider.ours])
         journey.seats = [seats[one.payment_id] for one in departure.aboard if one.ours]
         if departure.row is not None:
-            journey.begin(departure.row, departure.receipt, shared=True)
+            shared = len(departure.aboard) > 1
+            journey.begin(departure.row, departure.receipt, shared=shared)
 
     def _put_back(self, seats: list[Seat]) -> None:
         for seat in seats:

@@ -21,6 +21,7 @@ from x402_django.exceptions import (
 from x402_django.facilitators.base import BaseFacilitator, Kind, reason_code
 from x402_django.facilitators.batches import settle_batch
 from x402_django.facilitators.lane import Lane
+from x402_django.facilitators.plain import PlainVerifier, is_plain
 from x402_django.facilitators.scheme import build_scheme, sdk_models, unavailable
 from x402_django.protocol.assets import is_address
 from x402_django.protocol.signatures import is_erc6492
@@ -41,7 +42,7 @@ logger = logging.getLogger("x402_django.facilitators")
 #: Gas a payment may use, see ``OPTIONS["MAX_GAS"]``.
 DEFAULT_MAX_GAS = 500_000
 #: Of groups: payments, gas, and seconds that one waits for its block before the next is sent.
-DEFAULT_GROUP_SIZE = 100
+DEFAULT_GROUP_SIZE = 80
 DEFAULT_GROUP_MAX_GAS = 6_000_000
 DEFAULT_GROUP_INTERVAL = 0.25
 
@@ -54,7 +55,8 @@ class LocalFacilitator(BaseFacilitator):
         ALLOWED_FACTORIES: contracts that may be called to deploy a payer's wallet (ERC-6492);
             by default none.
         MAX_GAS: gas that verifying or settling one payment may use; default 500,000.
-        GROUP_SIZE: most payments in one transaction; 1 settles each by itself. Default 100.
+        GROUP_SIZE: most payments in one transaction; 1 settles each by itself. Default 80, which
+            is also the most.
         GROUP_MAX_GAS: gas that such a transaction may use; default 6,000,000.
         GROUP_INTERVAL: seconds after which the next group is sent though the last one is not
             mined; default 0.25. More makes larger groups and cheaper payments.
@@ -104,6 +106,10 @@ class LocalFacilitator(BaseFacilitator):
     def gas_per_payment(self) -> int:  # type: ignore[override]
         return int(self.options.get("MAX_GAS", DEFAULT_MAX_GAS))
 
+    @cached_property
+    def _plain(self) -> PlainVerifier:
+        return PlainVerifier(max_gas=self.gas_per_payment)
+
     def keepers(self) -> Sequence[Keeper]:
         from x402_django.chain.upkeep import Keeper
 
@@ -114,6 +120,8 @@ class LocalFacilitator(BaseFacilitator):
         if signed.offer.scheme != SCHEME_EXACT:
             raise PaymentRefused(code=Code.UNSUPPORTED_SCHEME)
         self.refuse_over_budget(signed)  # before the view works for what cannot be settled
+        if is_plain(signed) and self._plain.settles(signed):
+            return
         signer = self._signer(signed)
         scheme = self._scheme(signer, signed)
         payload, requirements = sdk_models(signed)
@@ -177,7 +185,7 @@ class LocalFacilitator(BaseFacilitator):
     @property
     def group_size(self) -> int:
         """Most payments in one transaction."""
-        return int(self.options.get("GROUP_SIZE", DEFAULT_GROUP_SIZE))
+        return min(int(self.options.get("GROUP_SIZE", DEFAULT_GROUP_SIZE)), DEFAULT_GROUP_SIZE)
 
     def lane(self, network: str) -> Lane:
         """The way to the outbox on ``network``: one per process."""
@@ -189,7 +197,7 @@ class LocalFacilitator(BaseFacilitator):
         return lane
 
     def send_alone(
-        self, signed: SignedPayment, payment_id: int, *, deadline: float | None = None
+        self, signed: SignedPayment, payment_id: int, *, deadline: float
     ) -> tuple[ChainTransaction, Mapping[str, Any] | None]:
         """Send one payment by itself; its transaction, and the receipt if there is one by then.
 
@@ -209,7 +217,7 @@ class LocalFacilitator(BaseFacilitator):
         return row, signer.receipt_of(row)
 
     def send_group(self, network: str, riders: Sequence[Rider]) -> Departure:
-        """Send many payments in one transaction. Raises RpcUnavailable if nothing was sent."""
+        """Send payments in one transaction. Raises RpcUnavailable if nothing was sent."""
         from x402_django.chain import groups
 
         return groups.depart(
@@ -217,7 +225,10 @@ class LocalFacilitator(BaseFacilitator):
             self._least_busy(network),
             riders,
             facilitator=self.alias,
-            max_gas=int(self.options.get("GROUP_MAX_GAS", DEFAULT_GROUP_MAX_GAS)),
+            limits=groups.Limits(
+                single=self.gas_per_payment,
+                group=int(self.options.get("GROUP_MAX_GAS", DEFAULT_GROUP_MAX_GAS)),
+            ),
         )
 
     def refuse_over_budget(self, signed: SignedPayment) -> None:
@@ -269,7 +280,7 @@ class LocalFacilitator(BaseFacilitator):
             self.account,
             payment_id=payment_id,
             facilitator=self.alias,
-            max_gas=int(self.options.get("MAX_GAS", DEFAULT_MAX_GAS)),
+            max_gas=self.gas_per_payment,
         )
 
     def _scheme(self, signer: OutboxSigner, signed: SignedPayment) -> Any:

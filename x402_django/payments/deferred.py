@@ -44,8 +44,9 @@ logger = logging.getLogger("x402_django.payments")
 State = Payment.State
 ACTOR: Final = "settlement"
 
-#: Payments handed to a facilitator at once, if it settles several together.
-BATCH_SIZE: Final = 100
+#: Payments handed to a facilitator at once, if it settles several together: as many as the local
+#: one puts into one transaction.
+BATCH_SIZE: Final = 80
 
 
 @dataclass(slots=True)

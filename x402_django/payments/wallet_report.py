@@ -145,7 +145,7 @@ def _look_at_chain(report: WalletReport) -> None:
         report.balance = int(w3.eth.get_balance(address))
         report.mined_nonce = w3.eth.get_transaction_count(address, "latest")
         report.pending_nonce = w3.eth.get_transaction_count(address, "pending")
-        price = current_fees(w3).max_fee
+    price = current_fees(report.network).max_fee
     report.settlements_left = report.balance // max(_gas(report) * price, 1)
 
 

@@ -91,6 +91,8 @@ def recover_signer(digest: bytes, signature: bytes) -> str | None:
     return _recover(digest, signature[:64] + bytes((parity,)))
 
 
+# Asked when a payment is presented, verified and settled.
+@lru_cache(maxsize=1024)
 def check_eoa_signature(signed: SignedPayment) -> bool:
     """Whether the payer's own key signed exactly this payment.
 

@@ -127,6 +127,7 @@ class ScriptedNode:
                 return {
                     **where,
                     "status": "0x1",
+                    "gasUsed": hex(50_000),
                     "transactionHash": transaction,
                     "logs": [{**log, **where} for log in mine],
                 }

@@ -96,7 +96,7 @@ def test_a_transaction_that_a_reorganisation_took_does_not_hold_up_the_next_ones
     signed = sign(new_payer(chain, 1))
     assert isinstance(settle_many([(signed, payment := store(signed))])[0], SettlementUnknown)
 
-    assert upkeep.fill_gaps(SettlementWallet.objects.get(), KEY) == []
+    assert upkeep.send_lost(SettlementWallet.objects.get()) == [lost]
 
     assert direct().eth.get_transaction_count(SETTLER.address) == 2
     assert isinstance(settle_many([(signed, payment)])[0], Settlement)
@@ -113,8 +113,10 @@ def test_a_filled_gap_is_filled_again(chain: DevChain) -> None:
     outbox.refresh(ChainTransaction.objects.get())
     chain.reorg(1)
     assert direct().eth.get_transaction_count(SETTLER.address) == 0
-    assert upkeep.fill_gaps(wallet, KEY) == []
+    (filling,) = upkeep.send_lost(wallet)
+    assert (filling.nonce, filling.to) == (0, KEY.address)
     assert direct().eth.get_transaction_count(SETTLER.address) == 1
+    assert upkeep.fill_gaps(wallet, KEY) == []
 
 
 def superseded(chain: DevChain):

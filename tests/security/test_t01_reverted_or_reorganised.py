@@ -10,7 +10,7 @@ from tests.chain.support import direct
 from tests.security.conftest import earned
 from tests.shop import views
 from tests.shop.runs import runs
-from x402_django.models import Payment, PaymentEvent, Receipt
+from x402_django.models import Payment, Receipt
 from x402_django.payments.confirmation import confirm_pending_payments
 from x402_django.testing.chain import send_transaction, token_contract
 
@@ -38,7 +38,7 @@ def test_t01_content_is_withheld_when_the_transfer_fails(chain, rich, monkeypatc
     assert (Payment.objects.get().state, Receipt.objects.count()) == ("failed", 0)
 
 
-def test_t01_a_reorganisation_is_noticed_and_settled_again(chain, rich, caplog, settings):
+def test_t01_a_reorganisation_is_noticed_and_undone(chain, rich, caplog, settings):
     network = settings.X402["NETWORKS"]["eip155:1337"]
     settings.X402 = {
         **settings.X402,
@@ -51,10 +51,10 @@ def test_t01_a_reorganisation_is_noticed_and_settled_again(chain, rich, caplog, 
     chain.mine()
     assert earned(chain) == 0
 
-    with caplog.at_level(logging.ERROR, logger="x402_django.payments"):
-        assert confirm_pending_payments().reversed == 1
-    assert "reversed" in caplog.text
-    assert PaymentEvent.objects.filter(to_state="reversed", code="reorganised").count() == 1
+    with caplog.at_level(logging.WARNING, logger="x402_django"):
+        confirm_pending_payments()
+    assert "was reorganised away; it is sent again." in caplog.text
+    assert earned(chain) == 10_000
     for _ in range(3):
         confirm_pending_payments()
 

@@ -31,7 +31,7 @@ def server(settings: Any) -> Iterator[DevServer]:
     with running_devchain(block_time=BLOCK_TIME) as server:
         settings.X402 = {
             **support.x402_settings(PROVIDER=None, RPC_URLS=[server.url], POLL_INTERVAL=0.1),
-            "SETTLEMENT_TIMEOUT": 30,
+            "SETTLEMENT_TIMEOUT": 120,
         }
         yield server
 
@@ -66,7 +66,7 @@ def start(x402: dict[str, Any], payments: list[Payment], die: Any = None) -> Any
 def results_of(process: Any) -> dict[str, str]:
     output = process.stdout.read()
     process.stdout.close()
-    assert process.wait(60) == 0
+    assert process.wait(150) == 0
     return json.loads(output)
 
 
@@ -101,7 +101,7 @@ def test_two_processes_take_nonces_without_a_gap_or_a_double(server, settings) -
         **support.x402_settings(
             {"GROUP_SIZE": 1}, PROVIDER=None, RPC_URLS=[server.url], POLL_INTERVAL=0.1
         ),
-        "SETTLEMENT_TIMEOUT": 30,
+        "SETTLEMENT_TIMEOUT": 120,
     }
     payments = new_payments(server, 20)
     processes = [start(settings.X402, part) for part in (payments[:10], payments[10:])]
@@ -129,7 +129,7 @@ def test_a_process_that_is_killed_stops_nobody(server, settings, point) -> None:
     doomed = start(settings.X402, payments[:6], die=point)
     survivor = start(settings.X402, payments[6:])
     results = results_of(survivor)
-    ended = doomed.wait(60)
+    ended = doomed.wait(150)
     doomed.stdout.close()
     assert ended == (9 if point[1] != "enqueue" else ended)
     assert all(value.startswith("0x") for value in results.values()), results

@@ -13,6 +13,8 @@ from x402_django.http.decorators import payment_required
 
 #: Called once each by the next view that runs.
 meanwhile: list[Callable[[], object]] = []
+#: What ``on_settled`` callbacks did: payers, and the states of their payments.
+effects: list[tuple[str, str]] = []
 
 
 def _answer(request: HttpRequest) -> HttpResponse:
@@ -29,6 +31,14 @@ def now(request: HttpRequest) -> HttpResponse:
     return _answer(request)
 
 
+@transaction.non_atomic_requests
+@payment_required("$0.01")
+def shipped(request: HttpRequest) -> HttpResponse:
+    payment = request.payment  # type: ignore[attr-defined]
+    payment.on_settled(lambda: effects.append((payment.payer, payment.state)))
+    return _answer(request)
+
+
 @payment_required("$0.01", flow="deferred")
 def later(request: HttpRequest) -> HttpResponse:
     return _answer(request)
@@ -36,6 +46,7 @@ def later(request: HttpRequest) -> HttpResponse:
 
 urlpatterns = [
     path("now/", now, name="now"),
+    path("shipped/", shipped, name="shipped"),
     path("later/", later, name="later"),
     path("", include("tests.urls")),
 ]

@@ -93,7 +93,7 @@ def set_mode(anvil: Anvil, factory: str, mode: int) -> None:
 def buyer(anvil: Anvil, payer: Payer) -> PayingClient:
     """``payer`` with a dollar and a browser."""
     anvil.mint(payer.address)
-    return PayingClient(payer=payer, raise_request_exception=False)
+    return PayingClient(payer=payer, automatic=False, raise_request_exception=False)
 
 
 def configure(settings: Any, url: str, factories: list[str], **options: Any) -> None:

@@ -37,7 +37,7 @@ def limit(settings: Any, **options: int) -> None:
 
 
 def client(chain: Any) -> PayingClient:
-    return PayingClient(payer=Payer(new_payer(chain, 1)))
+    return PayingClient(payer=Payer(new_payer(chain, 1)), automatic=False)
 
 
 def asked_to_wait(chain: Any, buyer: PayingClient, path: str, *, ran: int) -> None:

@@ -243,7 +243,7 @@ def test_everybody_at_once(anvil: Anvil, settings: Any) -> None:
     """Twelve requests at the same moment: plain, contract, delegated, undeployed, and bad ones."""
     good = [buyer(anvil, KINDS[kind](anvil)) for kind in [*KINDS, *["eoa"] * 5]]
     bad = [
-        PayingClient(payer=Payer()),  # without a cent
+        PayingClient(payer=Payer(), automatic=False),  # without a cent
         buyer(anvil, delegated(anvil, REFUSES)),
         buyer(anvil, delegated(anvil, BURNS)),
     ]

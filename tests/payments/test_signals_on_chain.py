@@ -12,7 +12,7 @@ import pytest
 from django.db import connection
 
 from tests.chain.support import NETWORK, direct, x402_settings
-from tests.http.payer_views import meanwhile
+from tests.http.payer_views import effects, meanwhile
 from tests.payments.hearing import History, hearing
 from x402_django.chain.multicall import MULTICALL3
 from x402_django.models import ChainTransaction, Payment, Receipt
@@ -37,6 +37,7 @@ pytestmark = [
 def chain(settings: Any) -> Iterator[Any]:
     reset_dev_chains()
     meanwhile.clear()
+    effects.clear()
     settings.X402 = {
         **x402_settings(CONFIRMATIONS=5),
         "CONFIRMATION_INTERVAL": 0,
@@ -55,7 +56,8 @@ def history() -> Iterator[History]:
 
 
 def clients(chain: Any, count: int) -> list[PayingClient]:
-    return [PayingClient(payer=Payer(new_payer(chain, 1))) for _ in range(count)]
+    payers = [Payer(new_payer(chain, 1, wei=10**18)) for _ in range(count)]
+    return [PayingClient(payer=payer, automatic=False) for payer in payers]
 
 
 def every(*names: str) -> dict[int, list[str]]:
@@ -79,6 +81,34 @@ def confirm_twice_at_once() -> None:
     confirm_pending_payments()
 
 
+def at_once(chain: Any, buyers: list[PayingClient], path: str) -> None:
+    """All buy at the same moment, on a chain whose blocks take their time."""
+    barrier, stop = threading.Barrier(len(buyers)), threading.Event()
+    chain.set_automine(False)
+
+    def mine() -> None:
+        while not stop.wait(0.5):
+            chain.mine()
+
+    def shop(buyer: PayingClient) -> int:
+        try:
+            barrier.wait(20)
+            return buyer.pay("GET", path).status_code
+        finally:
+            connection.close()
+
+    miner = threading.Thread(target=mine)
+    miner.start()
+    try:
+        with ThreadPoolExecutor(len(buyers)) as pool:
+            assert list(pool.map(shop, buyers)) == [200] * len(buyers)
+    finally:
+        stop.set()
+        miner.join()
+        chain.set_automine(True)
+    assert ChainTransaction.objects.filter(payments_count__gt=1).exists()
+
+
 def deferred(chain: Any, count: int = 4) -> None:
     """So many payments, delivered and settled together in one transaction."""
     for client in clients(chain, count):
@@ -89,17 +119,7 @@ def deferred(chain: Any, count: int = 4) -> None:
 
 def test_at_once_in_groups(chain: Any, history: History) -> None:
     buyers = clients(chain, 6)
-    barrier = threading.Barrier(len(buyers))
-
-    def shop(buyer: PayingClient) -> int:
-        try:
-            barrier.wait(20)
-            return buyer.pay("GET", "/now/").status_code
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(len(buyers)) as pool:
-        assert list(pool.map(shop, buyers)) == [200] * 6
+    at_once(chain, buyers, "/now/")
     assert history.take() == every("verified", "settled", "delivered")
     for buyer in buyers:
         assert buyer.get("/now/", headers=buyer.last_headers).status_code == 200
@@ -113,6 +133,21 @@ def test_at_once_in_groups(chain: Any, history: History) -> None:
     assert history.take() == {}
 
 
+def test_effects_that_wait_for_the_money_happen_once(chain: Any, history: History) -> None:
+    """Also in groups, for payments that are replayed, confirmed, and settled once more."""
+    buyers = clients(chain, 6)
+    at_once(chain, buyers, "/shipped/")
+    happened = sorted((one.payer.address, "settled") for one in buyers)
+    assert sorted(effects) == happened
+    for buyer in buyers:
+        assert buyer.get("/shipped/", headers=buyer.last_headers).status_code == 200
+    chain.reorg(1)
+    confirm_twice_at_once()
+    chain.mine(5)
+    confirm_twice_at_once()
+    assert sorted(effects) == happened
+
+
 def test_deferred(chain: Any, history: History) -> None:
     deferred(chain)
     assert history.take() == every("verified", "delivered", "settled")
@@ -122,7 +157,7 @@ def test_deferred(chain: Any, history: History) -> None:
 
 
 def test_deferred_and_never_paid(chain: Any, history: History) -> None:
-    poor, rich = (PayingClient(payer=Payer(new_payer(chain, 1, wei=10**18))) for _ in range(2))
+    poor, rich = clients(chain, 2)
     for client in (poor, rich):
         assert client.pay("GET", "/later/").status_code == 200
     token = token_contract(direct())

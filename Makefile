@@ -75,7 +75,7 @@ contracts: ## compile contracts/src anew (needs Node.js)
 bench: $(VENV)/.stamp-bench ## measure, beside the official middleware
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
-chaos: $(VENV)/.stamp-demo ## kill, cut, reorganise, then count every unit (needs PostgreSQL, Redis)
+chaos: $(VENV)/.stamp-demo ## kill, cut, reorganise, then count every unit (needs PostgreSQL, Redis, Anvil)
 	@exec $(BIN)/python -m chaos $(ARGS)
 
 clean: ## remove everything that was made, .venv included

@@ -131,7 +131,7 @@ class Storm(threading.Thread):
         self.chain["reorganised, moved" if kept else "reorganised, lost"] += 1
 
     def _stall(self) -> None:
-        """No blocks for longer than the shop waits before it pays more; then it often must."""
+        """No blocks for longer than the shop waits before it pays more; often it must then."""
         node = self._world.node
         node.stall()
         if self._chooser.random() < 0.7:

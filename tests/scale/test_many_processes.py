@@ -23,7 +23,7 @@ def run(*arguments: str, seconds: float) -> dict[str, Any]:
     command = [sys.executable, "-m", "chaos", "--json", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds)
     if done.returncode == NOT_RUN:
-        missing_service("PostgreSQL, or the broker", done.stderr.strip().splitlines()[-1])
+        missing_service("PostgreSQL, the broker or Anvil", done.stderr.strip().splitlines()[-1])
     assert done.stdout, done.stderr[-3000:]
     report = json.loads(done.stdout)
     assert done.returncode == int(bool(report["lost"] or report["doubled"])), report
@@ -48,3 +48,18 @@ def test_two_web_servers_and_two_workers_sell_to_many(broker):
     assert report["answers"]["402"] == buyers * each
     assert "402 paid" not in report["answers"]
     assert report["restarts"] == 0
+
+
+def test_nobody_is_poorer_for_what_goes_wrong():
+    """The short form of ``make chaos``."""
+    report = run(
+        *("--seconds", "20", "--seed", "1", "--buyers", "6", "--purchases", "12"),
+        *("--every", "60"),
+        seconds=400,
+    )
+    assert (report["lost"], report["doubled"]) == ([], [])
+    collected = report["delivered"] - report["defaulted"]
+    assert report["received"] == report["booked"] == collected + report["owed"]
+    # A run in which nothing went wrong would show nothing.
+    assert sum(report["killed_themselves"].values()) >= 5
+    assert report["served"] >= 5

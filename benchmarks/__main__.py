@@ -18,6 +18,7 @@ SECTIONS = {
     "deferred": "benchmarks.deferred",
     "chain": "benchmarks.chain",
     "groups": "benchmarks.groups",
+    "scale": "benchmarks.scale",
 }
 
 

@@ -46,6 +46,21 @@ def configured() -> list[str]:
 
 
 @contextmanager
+def another(name: str, url: str) -> Iterator[None]:
+    """Have one more PostgreSQL database for ``using`` while the block runs."""
+    import dj_database_url
+
+    _settings[name] = {**_settings[POSTGRES], **dj_database_url.parse(url, conn_max_age=None)}
+    try:
+        yield
+    finally:
+        del _settings[name]
+        connection = _connections.pop(name, None)
+        if connection is not None:
+            connection.close()
+
+
+@contextmanager
 def using(name: str) -> Iterator[None]:
     """Keep the ledger in the database called ``name`` while the block runs, in all new threads.
 

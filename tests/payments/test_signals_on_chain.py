@@ -122,9 +122,7 @@ def test_deferred(chain: Any, history: History) -> None:
 
 
 def test_deferred_and_never_paid(chain: Any, history: History) -> None:
-    poor, rich = (
-        PayingClient(payer=Payer(new_payer(chain, 1, wei=10**18))) for _ in range(2)
-    )
+    poor, rich = (PayingClient(payer=Payer(new_payer(chain, 1, wei=10**18))) for _ in range(2))
     for client in (poor, rich):
         assert client.pay("GET", "/later/").status_code == 200
     token = token_contract(direct())

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from x402_django.conf import x402
+from x402_django.constants import TRANSFER_EIP3009
 from x402_django.exceptions import (
     PaymentRefused,
     RpcUnavailable,
@@ -84,7 +85,12 @@ def _round(
 
 
 def _may_share(signed: SignedPayment) -> bool:
-    """Whether the payer's own key signed it, in the form that needs no contract to check it."""
+    """Whether the payer's own key signed it, in the form that needs no contract to check it.
+
+    Only the tokens' own authorizations (EIP-3009) ride together.
+    """
+    if signed.offer.transfer_method != TRANSFER_EIP3009:
+        return False
     try:
         return check_eoa_signature(signed)
     except PaymentRefused:
@@ -110,11 +116,11 @@ def _is_over(row: ChainTransaction, signed: SignedPayment, payment_id: int) -> b
     """Whether the transaction is mined and has left the authorization unused."""
     from x402_django.chain import queue
     from x402_django.chain.broadcast import look
-    from x402_django.chain.evidence import authorization_used, transfer_in_receipt
+    from x402_django.chain.evidence import authorization_used, paying_log
 
     try:
         receipt = look(row)
-        if receipt is None or transfer_in_receipt(receipt, signed) is not None:
+        if receipt is None or paying_log(row.network, receipt, signed) is not None:
             return False
         if authorization_used(signed):
             return False
@@ -152,13 +158,16 @@ def _outcome(
     deadline: float,
 ) -> Settlement:
     """Judge a stored transaction by its receipt, when it has one."""
-    from x402_django.chain.evidence import transfer_in_receipt
+    from x402_django.chain.evidence import paying_log
     from x402_django.chain.outbox import await_receipt
 
     receipt = receipt or await_receipt(row, deadline=deadline)
     if receipt is None:
         raise SettlementUnknown(transaction=row.hash)
-    log_index = transfer_in_receipt(receipt, signed)
+    try:
+        log_index = paying_log(row.network, receipt, signed)
+    except RpcUnavailable as error:
+        raise SettlementUnknown(transaction=row.hash) from error
     if log_index is None:
         raise facilitator.not_settled(row, signed, payment_id)
     return Settlement(

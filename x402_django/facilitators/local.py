@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from x402_django.chain import wallets
 from x402_django.conf import x402
-from x402_django.constants import SCHEME_EXACT, Code
+from x402_django.constants import SCHEME_EXACT, SCHEME_UPTO, TRANSFER_PERMIT2, Code
 from x402_django.exceptions import (
     ConfigurationError,
     PaymentRefused,
@@ -18,6 +18,7 @@ from x402_django.exceptions import (
     SettlementUnknown,
     X402Error,
 )
+from x402_django.facilitators import permit2
 from x402_django.facilitators.base import BaseFacilitator, Kind, reason_code
 from x402_django.facilitators.batches import settle_batch
 from x402_django.facilitators.lane import Lane
@@ -111,11 +112,14 @@ class LocalFacilitator(BaseFacilitator):
         return [Keeper(account, low) for account in self.accounts]
 
     def verify(self, signed: SignedPayment) -> None:
+        if signed.offer.transfer_method == TRANSFER_PERMIT2:
+            permit2.verify(self, signed)
+            return
         if signed.offer.scheme != SCHEME_EXACT:
             raise PaymentRefused(code=Code.UNSUPPORTED_SCHEME)
         self.refuse_over_budget(signed)  # before the view works for what cannot be settled
         signer = self._signer(signed)
-        scheme = self._scheme(signer, signed)
+        scheme = self.scheme_over(signer, signed)
         payload, requirements = sdk_models(signed)
         try:
             answer = scheme.verify(payload, requirements)
@@ -142,8 +146,15 @@ class LocalFacilitator(BaseFacilitator):
 
     def supported(self) -> frozenset[Kind]:
         return frozenset(
-            (SCHEME_EXACT, name) for name, network in x402.networks.items() if network.has_rpc
+            (scheme, name)
+            for name, network in x402.networks.items()
+            if network.has_rpc
+            for scheme in (SCHEME_EXACT, SCHEME_UPTO)
         )
+
+    def settler(self, network: str) -> str | None:
+        """The first wallet: payers must sign for one of them."""
+        return self.account.address
 
     def check(self) -> list[CheckMessage]:
         from django.core.checks import Error
@@ -198,7 +209,7 @@ class LocalFacilitator(BaseFacilitator):
         from x402_django.chain import outbox, queue
 
         signer = self._signer(signed, payment_id)
-        signer.account = self._least_busy(signed.offer.network)
+        signer.account = self._sender(signed)
         signer.patient, signer.deadline = False, deadline
         reason = self._run_scheme(signer, signed)
         row = signer.settlement
@@ -235,6 +246,15 @@ class LocalFacilitator(BaseFacilitator):
             gas_per_payer=limits[1],
         )
 
+    def _sender(self, signed: SignedPayment) -> LocalAccount:
+        """The wallet that is to settle: the one that was signed for, or any."""
+        if not signed.offer.settler:
+            return self._least_busy(signed.offer.network)
+        for account in self.accounts:
+            if account.address == signed.offer.settler:
+                return account
+        raise SettlementFailed(code="upto_facilitator_mismatch")
+
     def _least_busy(self, network: str) -> LocalAccount:
         """The wallet with the fewest transactions that wait for their block."""
         if len(self.accounts) == 1:
@@ -261,6 +281,14 @@ class LocalFacilitator(BaseFacilitator):
         queue.mark_missed(row.pk, [payment_id])
         return SettlementFailed(transaction=row.hash)
 
+    def rehearsing_signer(self, signed: SignedPayment) -> OutboxSigner:
+        """A signer that simulates what it is to send."""
+        from x402_django.chain.rehearsal import RehearsingSigner
+
+        return RehearsingSigner(
+            signed.offer.network, self.account, facilitator=self.alias, max_gas=self._max_gas
+        )
+
     def _signer(self, signed: SignedPayment, payment_id: int | None = None) -> OutboxSigner:
         from x402_django.chain.signer import OutboxSigner
 
@@ -269,12 +297,18 @@ class LocalFacilitator(BaseFacilitator):
             self.account,
             payment_id=payment_id,
             facilitator=self.alias,
-            max_gas=int(self.options.get("MAX_GAS", DEFAULT_MAX_GAS)),
+            max_gas=self._max_gas,
         )
 
-    def _scheme(self, signer: OutboxSigner, signed: SignedPayment) -> Any:
+    @property
+    def _max_gas(self) -> int:
+        return int(self.options.get("MAX_GAS", DEFAULT_MAX_GAS))
+
+    def scheme_over(self, signer: OutboxSigner, signed: SignedPayment) -> Any:
+        """The SDK's code for the payment's scheme, over ``signer``."""
         return build_scheme(
             signer,
+            scheme=signed.offer.scheme,
             factories=list(self.options.get("ALLOWED_FACTORIES", ())),
             # No wallet is deployed for a payment that has gone bad since it was verified.
             simulate=is_erc6492(signed.signature),
@@ -284,7 +318,7 @@ class LocalFacilitator(BaseFacilitator):
         """The SDK's reason if it says the settlement failed; what it says is only a reason."""
         payload, requirements = sdk_models(signed)
         try:
-            answer = self._scheme(signer, signed).settle(payload, requirements)
+            answer = self.scheme_over(signer, signed).settle(payload, requirements)
         except (RuntimeError, X402Error) as error:
             signer.trouble = signer.trouble or error
             return None

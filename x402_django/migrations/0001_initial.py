@@ -3,6 +3,7 @@
 import django.core.validators
 import django.db.models.deletion
 import x402_django.models.callbacks
+import x402_django.models.charges
 import x402_django.models.fields
 import x402_django.models.ledger
 import x402_django.models.service
@@ -113,13 +114,14 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('public_id', models.CharField(default=x402_django.models.ledger.new_public_id, editable=False, max_length=40)),
                 ('kind', models.CharField(choices=[('sale', 'sold by this site'), ('service', 'settled for others')], default='sale', max_length=8, verbose_name='kind')),
-                ('state', models.CharField(choices=[('claimed', 'claimed'), ('verified', 'verified'), ('settling', 'settling'), ('settled', 'settled'), ('final', 'final'), ('rejected', 'rejected'), ('released', 'released'), ('failed', 'failed'), ('expired', 'expired'), ('reversed', 'reversed'), ('refunded', 'refunded')], default='claimed', max_length=16, verbose_name='state')),
+                ('state', models.CharField(choices=[('claimed', 'claimed'), ('verified', 'verified'), ('settling', 'settling'), ('settled', 'settled'), ('final', 'final'), ('waived', 'nothing charged'), ('rejected', 'rejected'), ('released', 'released'), ('failed', 'failed'), ('expired', 'expired'), ('reversed', 'reversed'), ('refunded', 'refunded')], default='claimed', max_length=16, verbose_name='state')),
                 ('state_changed_at', models.DateTimeField(verbose_name='state changed')),
                 ('attempt', models.PositiveIntegerField(default=1)),
                 ('outcome_unknown_at', models.DateTimeField(blank=True, null=True, verbose_name='outcome unknown since')),
                 ('scheme', models.CharField(max_length=32, verbose_name='scheme')),
                 ('network', models.CharField(max_length=64, verbose_name='network')),
                 ('asset', models.CharField(max_length=42, verbose_name='token contract')),
+                ('verifying_contract', x402_django.models.fields.VerifyingContractField(max_length=42, verbose_name='contract that keeps the nonces')),
                 ('payer', models.CharField(max_length=42, verbose_name='payer')),
                 ('nonce', models.CharField(max_length=66, verbose_name='authorization nonce')),
                 ('pay_to', models.CharField(max_length=42, verbose_name='paid to')),
@@ -128,6 +130,7 @@ class Migration(migrations.Migration):
                 ('asset_decimals', models.PositiveSmallIntegerField()),
                 ('valid_before', x402_django.models.fields.Uint256Field(verbose_name='authorization valid before')),
                 ('price_usd', models.DecimalField(blank=True, decimal_places=8, max_digits=18, null=True, verbose_name='price in US dollars')),
+                ('unit_price_usd', models.DecimalField(blank=True, decimal_places=16, max_digits=24, null=True, verbose_name='price of one unit in US dollars')),
                 ('x402_version', models.PositiveSmallIntegerField(verbose_name='x402 version')),
                 ('flow', models.CharField(choices=[('authorization', 'Settle after the view; a failed view costs nothing'), ('upfront', 'Settle before the view; for side effects and long work'), ('deferred', 'Settle later, in batches; for micropayments of known payers')], max_length=16, verbose_name='payment flow')),
                 ('facilitator', models.CharField(max_length=64, verbose_name='facilitator')),
@@ -161,7 +164,7 @@ class Migration(migrations.Migration):
                 'verbose_name_plural': 'payments',
                 'ordering': ['-pk'],
             },
-            bases=(x402_django.models.callbacks.SettledCallbacks, models.Model),
+            bases=(x402_django.models.callbacks.SettledCallbacks, x402_django.models.charges.Charges, models.Model),
         ),
         migrations.CreateModel(
             name='ChainTransactionItem',
@@ -209,8 +212,8 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('at', models.DateTimeField(verbose_name='at')),
-                ('from_state', models.CharField(choices=[('claimed', 'claimed'), ('verified', 'verified'), ('settling', 'settling'), ('settled', 'settled'), ('final', 'final'), ('rejected', 'rejected'), ('released', 'released'), ('failed', 'failed'), ('expired', 'expired'), ('reversed', 'reversed'), ('refunded', 'refunded')], max_length=16, verbose_name='from')),
-                ('to_state', models.CharField(choices=[('claimed', 'claimed'), ('verified', 'verified'), ('settling', 'settling'), ('settled', 'settled'), ('final', 'final'), ('rejected', 'rejected'), ('released', 'released'), ('failed', 'failed'), ('expired', 'expired'), ('reversed', 'reversed'), ('refunded', 'refunded')], max_length=16, verbose_name='to')),
+                ('from_state', models.CharField(choices=[('claimed', 'claimed'), ('verified', 'verified'), ('settling', 'settling'), ('settled', 'settled'), ('final', 'final'), ('waived', 'nothing charged'), ('rejected', 'rejected'), ('released', 'released'), ('failed', 'failed'), ('expired', 'expired'), ('reversed', 'reversed'), ('refunded', 'refunded')], max_length=16, verbose_name='from')),
+                ('to_state', models.CharField(choices=[('claimed', 'claimed'), ('verified', 'verified'), ('settling', 'settling'), ('settled', 'settled'), ('final', 'final'), ('waived', 'nothing charged'), ('rejected', 'rejected'), ('released', 'released'), ('failed', 'failed'), ('expired', 'expired'), ('reversed', 'reversed'), ('refunded', 'refunded')], max_length=16, verbose_name='to')),
                 ('code', models.CharField(blank=True, max_length=100, verbose_name='code')),
                 ('reason', models.CharField(blank=True, max_length=500, verbose_name='reason')),
                 ('actor', models.CharField(max_length=100, verbose_name='actor')),
@@ -227,13 +230,15 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.CharField(max_length=100, verbose_name='name')),
-                ('scheme', models.CharField(choices=[('exact', 'exact: pay precisely the price')], default='exact', max_length=32, verbose_name='scheme')),
+                ('scheme', models.CharField(choices=[('exact', 'exact: pay precisely the price'), ('upto', 'upto: authorize the price, pay what was used')], default='exact', max_length=32, verbose_name='scheme')),
                 ('network', models.CharField(help_text='CAIP-2 name, for example eip155:8453 for Base.', max_length=64, validators=[django.core.validators.RegexValidator('^eip155:[1-9][0-9]{0,31}$', 'Enter a CAIP-2 name of an EVM network, such as eip155:8453.')], verbose_name='network')),
                 ('asset', models.CharField(max_length=42, validators=[django.core.validators.RegexValidator('^0x[0-9a-fA-F]{40}$', 'Enter an address: 0x and 40 hexadecimal digits.')], verbose_name='token contract')),
                 ('asset_symbol', models.CharField(max_length=16, verbose_name='token symbol')),
                 ('asset_name', models.CharField(help_text="As the token contract's name().", max_length=100, verbose_name='token EIP-712 name')),
                 ('asset_version', models.CharField(help_text="As the token's version().", max_length=16, verbose_name='token EIP-712 version')),
                 ('asset_decimals', models.PositiveSmallIntegerField(default=6, verbose_name='token decimals')),
+                ('transfer_method', models.CharField(choices=[('eip3009', "EIP-3009: the token moves it by the payer's signature"), ('permit2', 'Permit2: for any token that the payer has approved for it')], default='eip3009', help_text='Most tokens but USDC and EURC know Permit2 only.', max_length=16, verbose_name='transfer method')),
+                ('sponsoring', models.CharField(blank=True, choices=[('eip2612GasSponsoring', 'We, by EIP-2612 permit; the token must know it')], help_text='Empty: payers approve Permit2 themselves, and pay the gas of it.', max_length=32, verbose_name='approval of Permit2')),
                 ('pay_to', models.CharField(max_length=42, validators=[django.core.validators.RegexValidator('^0x[0-9a-fA-F]{40}$', 'Enter an address: 0x and 40 hexadecimal digits.')], verbose_name='pay to')),
                 ('facilitator', models.CharField(default='default', help_text="Alias in X402['FACILITATORS'] that verifies and settles.", max_length=64, verbose_name='facilitator')),
                 ('transfer_proofs', models.BooleanField(default=False, help_text='Also take a transfer that the payer made itself and proves by its hash.', verbose_name='take transfer proofs')),
@@ -246,7 +251,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'payment method',
                 'verbose_name_plural': 'payment methods',
                 'ordering': ['-priority', 'pk'],
-                'constraints': [models.UniqueConstraint(fields=('name',), name='x402_method_name_uniq'), models.UniqueConstraint(fields=('scheme', 'network', 'asset', 'pay_to'), name='x402_method_uniq', violation_error_message='This way of being paid exists already.')],
+                'constraints': [models.UniqueConstraint(fields=('name',), name='x402_method_name_uniq'), models.CheckConstraint(condition=models.Q(models.Q(('scheme', 'upto'), _negated=True), ('transfer_method', 'permit2'), _connector='OR'), name='x402_method_upto_permit2', violation_error_message='The scheme “upto” needs the transfer method Permit2.'), models.CheckConstraint(condition=models.Q(('sponsoring', ''), ('transfer_method', 'permit2'), _connector='OR'), name='x402_method_sponsors_permit2', violation_error_message='Only an approval of Permit2 can be paid for.'), models.UniqueConstraint(fields=('scheme', 'transfer_method', 'network', 'asset', 'pay_to'), name='x402_method_uniq', violation_error_message='This way of being paid exists already.')],
             },
         ),
         migrations.AddField(
@@ -264,6 +269,7 @@ class Migration(migrations.Migration):
                 ('methods', models.JSONField(blank=True, default=list, help_text='Empty: every method.', verbose_name='HTTP methods')),
                 ('price_usd', models.DecimalField(blank=True, decimal_places=8, max_digits=18, null=True, validators=[django.core.validators.MinValueValidator(0)], verbose_name='price in US dollars')),
                 ('token_amount', x402_django.models.fields.Uint256Field(blank=True, help_text="In the token's smallest unit; instead of a price in dollars.", null=True, verbose_name='price in token units')),
+                ('unit_price_usd', models.DecimalField(blank=True, decimal_places=16, help_text='For the scheme “upto”: what one unit costs, such as a token of a language model. The price above is then the most that is paid.', max_digits=24, null=True, validators=[django.core.validators.MinValueValidator(0)], verbose_name='price of one unit in US dollars')),
                 ('description', models.CharField(blank=True, help_text='Shown to the payer.', max_length=500, verbose_name='description')),
                 ('mime_type', models.CharField(blank=True, max_length=100, verbose_name='MIME type')),
                 ('flow', models.CharField(blank=True, choices=[('authorization', 'Settle after the view; a failed view costs nothing'), ('upfront', 'Settle before the view; for side effects and long work'), ('deferred', 'Settle later, in batches; for micropayments of known payers')], help_text='Empty: settle after the view for GET and HEAD, before it otherwise.', max_length=16, verbose_name='payment flow')),
@@ -483,6 +489,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='payment',
+            index=models.Index(condition=models.Q(('scheme', 'upto')), fields=['payer', 'asset', 'state', 'block_number', 'amount'], name='x402_payment_reserved_idx'),
+        ),
+        migrations.AddIndex(
+            model_name='payment',
             index=models.Index(condition=models.Q(('state__in', ['failed', 'expired'])), fields=['payer', 'state_changed_at'], name='x402_payment_failed_idx'),
         ),
         migrations.AddIndex(
@@ -519,7 +529,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='payment',
-            constraint=models.UniqueConstraint(fields=('network', 'asset', 'payer', 'nonce', 'kind'), name='x402_payment_authorization_uniq'),
+            constraint=models.UniqueConstraint(fields=('network', 'verifying_contract', 'payer', 'nonce', 'kind'), name='x402_payment_authorization_uniq'),
         ),
         migrations.AddConstraint(
             model_name='payment',

@@ -19,7 +19,7 @@ from django.db.models import Q
 
 from x402_django import clock
 from x402_django.conf import x402
-from x402_django.constants import SCHEME_EXACT, SCHEME_TRANSFER
+from x402_django.constants import SCHEME_EXACT, SCHEME_TRANSFER, SCHEME_UPTO
 from x402_django.exceptions import (
     ConfigurationError,
     InvalidTransition,
@@ -52,6 +52,8 @@ State = Payment.State
 ACTOR = "confirmation"
 
 
+#: Schemes whose payments are signed and settled by somebody; the other is the payer's own transfer.
+_SIGNED: Final = (SCHEME_EXACT, SCHEME_UPTO)
 #: A network whose node failed so many payments in a row is left in peace until the next run.
 _PATIENCE: Final = 3
 #: Runs that a payment waits for a chain that holds still.
@@ -138,7 +140,7 @@ def _resume_outbox() -> None:
 def _resolve_unknown(report: Report, limit: int, reach: _Reach, doubts: Q) -> None:
     alive = Q(state=State.REVERSED, valid_before__gt=clock.timestamp())
     unknown = Payment.objects.filter(
-        Q(scheme=SCHEME_EXACT) & (stale_settling() | alive)
+        Q(scheme__in=_SIGNED) & (stale_settling() | alive)
         | Q(scheme=SCHEME_TRANSFER) & (stale_settling() | may_return()) & doubts
     ).order_by("state_changed_at")
     for payment in unknown.defer("response_body")[:limit]:
@@ -180,7 +182,7 @@ def _recheck_let_go(report: Report, limit: int) -> None:
         state__in=(State.FAILED, State.RELEASED, State.REJECTED),
         facilitator__in=aliases,
         network__in=_readable_networks(),
-        scheme=SCHEME_EXACT,
+        scheme__in=_SIGNED,
         created_at__gte=clock.now() - timedelta(days=1),
         valid_before__gt=max(clock.timestamp() - 300, 0),
     ).order_by("created_at")

@@ -78,6 +78,7 @@ def test_metadata(wheel: Path) -> None:
         "eth-account",
         "coincurve",
         "pycryptodome",
+        "segno",
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -27,6 +27,7 @@ def payment_required(
     mime_type: str = "",
     flow: str | None = None,
     session_access: int = 0,
+    extensions: Mapping[str, Mapping[str, Any] | bool] | None = None,
 ) -> Callable[[View], View]:
     """Sell a view.
 
@@ -48,11 +49,15 @@ def payment_required(
             background once the response has left, for payers who may (docs/deferred.md).
         session_access: seconds for which the browser of a person who paid on the paywall page
             may come back without paying again (docs/paywall.md). A rule in force may say else.
+        extensions: what the view says to extensions, by key: options over those of the setting,
+            or False for one that it does not want (docs/extensions.md).
 
     Raises ConfigurationError at import when neither price nor rule is given, and at run time
     when the middleware is missing.
     """
-    options = PaidViewOptions(price, rule, description, mime_type, flow, session_access)
+    options = PaidViewOptions(
+        price, rule, description, mime_type, flow, session_access, extensions or {}
+    )
 
     def decorate(view: View) -> View:
         if iscoroutinefunction(view):
@@ -93,4 +98,5 @@ def ensure_open(request: HttpRequest, options: PaidViewOptions, view: Any) -> No
         mime_type=options.mime_type,
         flow=options.flow,
         session_access=options.session_access,
+        extensions=options.extensions,
     )

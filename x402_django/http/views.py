@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from x402_django.exceptions import PaymentRequired, PriceNotConfigured
@@ -10,7 +11,7 @@ from x402_django.http.state import gate_state
 from x402_django.pricing.options import PaidViewOptions, Price
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
@@ -32,6 +33,7 @@ class PaymentRequiredMixin:
     price_mime_type: str = ""
     payment_flow: str | None = None
     session_access: int = 0
+    payment_extensions: Mapping[str, Mapping[str, Any] | bool] = MappingProxyType({})
 
     def get_price(self, request: HttpRequest) -> Price | None:
         """US dollars for this request; default ``price``."""
@@ -60,6 +62,7 @@ class PaymentRequiredMixin:
             mime_type=initkwargs.get("price_mime_type", cls.price_mime_type),
             flow=initkwargs.get("payment_flow", cls.payment_flow),
             session_access=initkwargs.get("session_access", cls.session_access),
+            extensions=initkwargs.get("payment_extensions", cls.payment_extensions),
         )
         setattr(view, OPTIONS_ATTRIBUTE, options)
         return view
@@ -80,6 +83,7 @@ class PaymentRequiredMixin:
                 mime_type=self.price_mime_type,
                 flow=self.payment_flow,
                 session_access=self.session_access,
+                extensions=self.payment_extensions,
             )
         response: HttpResponseBase = super().dispatch(request, *args, **kwargs)  # type: ignore[misc]
         return response

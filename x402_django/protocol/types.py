@@ -143,6 +143,8 @@ class SignedPayment:
     signature: bytes
     resource_url: str
     version: int
+    #: What goes to the facilitator under the payload's ``extensions``, by key.
+    extensions: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -182,6 +184,7 @@ class SignedPayment:
             signature=bytes.fromhex(payment.payload["signature"].removeprefix("0x")),
             resource_url=payment.resource_url,
             version=payment.x402_version,
+            extensions=payment.extensions,
         )
 
 

@@ -1,8 +1,8 @@
 """The price of a DRF view, from its attributes.
 
 ``price``, ``price_rule`` (the key of a PriceRule), ``get_price(request)``, ``price_description``,
-``price_mime_type`` and ``payment_flow`` mean what they mean on ``PaymentRequiredMixin``. All are
-optional: a rule on the view's URL name is enough.
+``price_mime_type``, ``payment_flow`` and ``payment_extensions`` mean what they mean on
+``PaymentRequiredMixin``. All are optional: a rule on the view's URL name is enough.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ def _options(request: Request, view: APIView) -> PaidViewOptions:
         description=getattr(view, "price_description", ""),
         mime_type=getattr(view, "price_mime_type", ""),
         flow=getattr(view, "payment_flow", None),
+        extensions=getattr(view, "payment_extensions", {}),
     )
 
 

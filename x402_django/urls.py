@@ -3,10 +3,15 @@
 from django.urls import path
 
 from x402_django.http.chain_webhooks import receive
-from x402_django.http.status import payment_status
+from x402_django.http.status import identified_payment, payment_status
 
 app_name = "x402"
 urlpatterns = [
     path("payments/<slug:public_id>/", payment_status, name="payment-status"),
+    path(
+        "identifiers/<str:payer>/<slug:identifier>/",
+        identified_payment,
+        name="payment-by-identifier",
+    ),
     path("webhooks/<slug:name>/", receive, name="chain-webhook"),
 ]

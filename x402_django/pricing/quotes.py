@@ -8,7 +8,12 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from x402_django.conf import x402
-from x402_django.constants import FLOW_AUTHORIZATION, FLOW_UPFRONT, SAFE_METHODS
+from x402_django.constants import (
+    FLOW_AUTHORIZATION,
+    FLOW_UPFRONT,
+    PAYMENT_IDENTIFIER,
+    SAFE_METHODS,
+)
 from x402_django.exceptions import ConfigurationError, PriceNotConfigured
 from x402_django.pricing.cache import current_rules
 from x402_django.pricing.options import PaidViewOptions
@@ -88,6 +93,20 @@ def _refuse_unknown(extensions: Mapping[str, Any]) -> None:
             )
 
 
+def _extensions_of_rule(
+    rule: CompiledRule, of_code: Mapping[str, Mapping[str, Any] | bool]
+) -> Mapping[str, Mapping[str, Any] | bool]:
+    """What the rule has to say goes over what the code says."""
+    if rule.identifier_required is None:
+        return of_code
+    if rule.identifier_required and PAYMENT_IDENTIFIER not in x402.extensions:
+        raise PriceNotConfigured(
+            f"The price rule “{rule.name}” requires a payment identifier, but X402['EXTENSIONS'] "
+            "turns them off."
+        )
+    return {**of_code, PAYMENT_IDENTIFIER: {"REQUIRED": rule.identifier_required}}
+
+
 def _quote_from_rule(rule: CompiledRule, options: PaidViewOptions | None, method: str) -> Quote:
     if rule.error:
         raise PriceNotConfigured(f"The price rule “{rule.name}” cannot be used: {rule.error}")
@@ -102,7 +121,7 @@ def _quote_from_rule(rule: CompiledRule, options: PaidViewOptions | None, method
         rule_id=rule.pk,
         rule_name=rule.name,
         session_access=code_access if rule.session_access is None else rule.session_access,
-        extensions=options.extensions if options else {},
+        extensions=_extensions_of_rule(rule, options.extensions if options else {}),
     )
 
 

@@ -25,6 +25,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "FACILITATORS": {},
     "BASE_URL": None,
     "RULES_MAX_AGE": 4.0,
+    "PRICE_GRACE": 60,
     "MAX_HEADER_BYTES": 8192,
     "MAX_TIMEOUT_SECONDS": 300,
     "SETTLEMENT_TIMEOUT": 30,
@@ -163,6 +164,11 @@ class X402Settings:
     def rules_max_age(self) -> float:
         """Seconds until a price edited elsewhere is in force in this process."""
         return float(self._get("RULES_MAX_AGE"))
+
+    @property
+    def price_grace(self) -> float:
+        """Seconds for which the price that a rule had before an edit still pays."""
+        return float(self._get("PRICE_GRACE"))
 
     @property
     def max_header_bytes(self) -> int:

@@ -74,6 +74,8 @@ class PaymentRequired(X402Error):
         mime_type: of the content being sold.
         flow: ``"authorization"``, ``"upfront"`` or ``"deferred"``; default by method.
         session_access: seconds for which a browser that has paid may come back, free.
+        pay_to: who is paid, as in ``payment_required``; default: the payment methods' payees.
+        minimum, maximum: bounds of ``price`` in US dollars.
     """
 
     code = Code.PAYMENT_REQUIRED
@@ -88,6 +90,9 @@ class PaymentRequired(X402Error):
         mime_type: str = "",
         flow: str | None = None,
         session_access: int = 0,
+        pay_to: Any = None,
+        minimum: Any = None,
+        maximum: Any = None,
     ) -> None:
         super().__init__()
         self.price = price
@@ -96,6 +101,9 @@ class PaymentRequired(X402Error):
         self.mime_type = mime_type
         self.flow = flow
         self.session_access = session_access
+        self.pay_to = pay_to
+        self.minimum = minimum
+        self.maximum = maximum
 
 
 class MalformedPayment(X402Error):

@@ -30,6 +30,7 @@ from x402_django.exceptions import (
     X402Error,
 )
 from x402_django.http import access, responses
+from x402_django.http.matching import match_quote
 from x402_django.http.paywall import is_paywall_script
 from x402_django.http.resource import payment_headers, request_facts
 from x402_django.http.transfers import PROOF_NOT_JUDGED, presented_proof
@@ -53,7 +54,7 @@ from x402_django.payments.resolution import resolve
 from x402_django.payments.settlement import settle, verify
 from x402_django.payments.transfer_claims import claim_transfer
 from x402_django.payments.watching import watch_delivery
-from x402_django.protocol.offers import check_validity, match_offer
+from x402_django.protocol.offers import check_validity
 from x402_django.protocol.wire import read_payment_header
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _admit(
 ) -> HttpResponseBase | None:
     facts = request_facts(request)
     try:
-        signed = match_offer(presented, quote.offers, resource_url=facts.resource_url)
+        signed, terms = match_quote(presented, quote, facts.resource_url)
         check_validity(signed, now=clock.timestamp(), minimum=int(x402.settlement_timeout))
     except PaymentRefused:
         # Not payable any more, but perhaps paid already: the price may have changed since, or
@@ -140,7 +141,7 @@ def _admit(
             raise
         return _admit_claim(request, state, quote, known, None)
     refuse_forgery(signed)
-    return _admit_claim(request, state, quote, claim(signed, quote, facts), signed)
+    return _admit_claim(request, state, quote, claim(signed, terms, facts), signed)
 
 
 def _admit_proof(

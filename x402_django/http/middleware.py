@@ -138,6 +138,10 @@ def quote_exception(request: HttpRequest, exception: PaymentRequired) -> Quote:
         description=exception.description,
         mime_type=exception.mime_type,
         flow=exception.flow,
+        session_access=exception.session_access,
+        pay_to=exception.pay_to,
+        minimum=exception.minimum,
+        maximum=exception.maximum,
     )
     quote = quote_request(request, options, _url_name(request))
     if quote is None:

@@ -94,15 +94,9 @@ class PaymentMethodAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description=_("amounts"))
     def bounds_shown(self, method: PaymentMethod) -> str:
         least, most = method.minimum_amount, method.maximum_amount
-        if least is None and most is None:
-            return display.EMPTY
-        if most is None:
-            return f"≥ {display.plain(least)}"
-        return (
-            f"≤ {display.plain(most)}"
-            if least is None
-            else (f"{display.plain(least)} – {display.plain(most)}")
-        )
+        parts = [f"≥ {display.plain(least)}"] if least is not None else []
+        parts += [f"≤ {display.plain(most)}"] if most is not None else []
+        return ", ".join(parts) or display.EMPTY
 
     @admin.display(description=_("in the settings"), boolean=True)
     def configured(self, method: PaymentMethod) -> bool:

@@ -46,7 +46,11 @@ DEFAULTS: Final[dict[str, Any]] = {
     "TRANSFER_PROOFS": False,
     "TRANSFER_PROOF_TIMEOUT": 3600,
     "ALLOW_UNSIGNED_PROOFS": False,
+    "EXTENSIONS": {},
 }
+
+#: Extensions that are on unless ``EXTENSIONS`` says ``None`` for them.
+DEFAULT_EXTENSIONS: Final[dict[str, dict[str, Any]]] = {}
 
 NETWORK_DEFAULTS: Final[dict[str, Any]] = {
     "RPC_URLS": (),
@@ -124,6 +128,15 @@ class FacilitatorSettings:
     """One entry of ``FACILITATORS``."""
 
     alias: str
+    backend: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ExtensionSettings:
+    """An extension that is on; ``backend`` is empty for one that is built in."""
+
+    key: str
     backend: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -291,6 +304,11 @@ class X402Settings:
         return self._get("ALLOW_UNSIGNED_PROOFS") is True
 
     @property
+    def extensions(self) -> Mapping[str, ExtensionSettings]:
+        """The extensions that are on, by their keys on the wire."""
+        return _extensions()
+
+    @property
     def networks(self) -> Mapping[str, NetworkSettings]:
         """Configured networks by CAIP-2 name."""
         return _networks()
@@ -367,10 +385,20 @@ def _facilitators() -> dict[str, FacilitatorSettings]:
     }
 
 
+@lru_cache(maxsize=1)
+def _extensions() -> dict[str, ExtensionSettings]:
+    return {
+        key: ExtensionSettings(key, raw.get("BACKEND") or "", raw.get("OPTIONS") or {})
+        for key, raw in {**DEFAULT_EXTENSIONS, **x402._get("EXTENSIONS")}.items()
+        if raw is not None
+    }
+
+
 def _reset(*, setting: str, **kwargs: object) -> None:
     if setting == "X402":
         _networks.cache_clear()
         _facilitators.cache_clear()
+        _extensions.cache_clear()
 
 
 setting_changed.connect(_reset, dispatch_uid="x402_django.conf.reset")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -31,6 +31,7 @@ def payment_required(
     pay_to: PayeeSource | None = None,
     minimum: Price | None = None,
     maximum: Price | None = None,
+    extensions: Mapping[str, Mapping[str, Any] | bool] | None = None,
 ) -> Callable[[View], View]:
     """Sell a view.
 
@@ -55,6 +56,8 @@ def payment_required(
         pay_to: who is paid, instead of the payment methods' payees: an address, addresses by
             CAIP-2 network, or a callable of the request that returns either (docs/prices.md).
         minimum, maximum: US dollars; a ``price`` beyond them becomes them.
+        extensions: what the view says to extensions, by key: options over those of the setting,
+            or False for one that it does not want (docs/extensions.md).
 
     Raises ConfigurationError at import when neither price nor rule is given, and at run time
     when the middleware is missing.
@@ -69,6 +72,7 @@ def payment_required(
         pay_to=pay_to,
         minimum=minimum,
         maximum=maximum,
+        extensions=extensions or {},
     )
 
     def decorate(view: View) -> View:
@@ -113,4 +117,5 @@ def ensure_open(request: HttpRequest, options: PaidViewOptions, view: Any) -> No
         pay_to=options.pay_to,
         minimum=options.minimum,
         maximum=options.maximum,
+        extensions=options.extensions,
     )

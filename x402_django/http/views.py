@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from x402_django.exceptions import PaymentRequired, PriceNotConfigured
@@ -11,7 +12,7 @@ from x402_django.pricing.options import PaidViewOptions, Price
 from x402_django.pricing.payees import Payee
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
@@ -36,6 +37,7 @@ class PaymentRequiredMixin:
     session_access: int = 0
     minimum_price: Price | None = None
     maximum_price: Price | None = None
+    payment_extensions: Mapping[str, Mapping[str, Any] | bool] = MappingProxyType({})
 
     def get_price(self, request: HttpRequest) -> Price | None:
         """US dollars for this request; default ``price``."""
@@ -76,6 +78,7 @@ class PaymentRequiredMixin:
             pay_to=payee if cls.get_pay_to is not PaymentRequiredMixin.get_pay_to else None,
             minimum=initkwargs.get("minimum_price", cls.minimum_price),
             maximum=initkwargs.get("maximum_price", cls.maximum_price),
+            extensions=initkwargs.get("payment_extensions", cls.payment_extensions),
         )
         setattr(view, OPTIONS_ATTRIBUTE, options)
         return view
@@ -99,6 +102,7 @@ class PaymentRequiredMixin:
                 pay_to=self.get_pay_to(request),
                 minimum=self.minimum_price,
                 maximum=self.maximum_price,
+                extensions=self.payment_extensions,
             )
         response: HttpResponseBase = super().dispatch(request, *args, **kwargs)  # type: ignore[misc]
         return response

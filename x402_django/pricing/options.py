@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from x402_django.constants import FLOWS, MAX_SESSION_ACCESS
 from x402_django.exceptions import ConfigurationError
@@ -40,6 +40,8 @@ class PaidViewOptions:
     maximum: Price | None = None
     #: Seconds for which a browser that has paid may come back (http/access.py).
     session_access: int = 0
+    #: What the view says to extensions, by key: options over those of the setting, or False.
+    extensions: Mapping[str, Mapping[str, Any] | bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.price is None and not self.rule:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from x402_django import clock
 from x402_django.conf import x402
@@ -37,6 +37,8 @@ class Quote:
     rule_name: str
     #: Seconds for which a browser that has paid may come back.
     session_access: int = 0
+    #: What the view says to extensions, by key: options, or False for one it does not want.
+    extensions: Mapping[str, Mapping[str, Any] | bool] = field(default_factory=dict)
     #: Where to look for what it cost a moment ago (``earlier_quotes``); None for code prices.
     source: RuleSource | None = field(default=None, compare=False, repr=False)
 
@@ -69,6 +71,8 @@ def quote_request(
 
     Raises PriceNotConfigured when the view is paid and no price can be quoted.
     """
+    if options is not None:
+        _refuse_unknown(options.extensions)
     rules = current_rules()
     method = request.method or "GET"
     rule = rules.find(key=options.rule if options else None, url_name=url_name, method=method)
@@ -95,7 +99,18 @@ def quote_request(
         rule_id=None,
         rule_name="",
         session_access=options.session_access,
+        extensions=options.extensions,
     )
+
+
+def _refuse_unknown(extensions: Mapping[str, Any]) -> None:
+    """What a view asks of an extension that is not on must not go by unnoticed."""
+    for key in extensions:
+        if key not in x402.extensions:
+            raise PriceNotConfigured(
+                f"The view says something to the extension {key!r}, which X402['EXTENSIONS'] does "
+                "not turn on."
+            )
 
 
 def _quote_from_rule(source: RuleSource) -> Quote:
@@ -118,6 +133,7 @@ def _quote_from_rule(source: RuleSource) -> Quote:
         rule_name=rule.name,
         session_access=code_access if rule.session_access is None else rule.session_access,
         source=source,
+        extensions=options.extensions if options else {},
     )
 
 

@@ -145,6 +145,8 @@ class SignedPayment:
     signature: bytes
     resource_url: str
     version: int
+    #: What goes to the facilitator under the payload's ``extensions``, by key.
+    extensions: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -184,6 +186,7 @@ class SignedPayment:
             signature=bytes.fromhex(payment.payload["signature"].removeprefix("0x")),
             resource_url=payment.resource_url,
             version=payment.x402_version,
+            extensions=payment.extensions,
         )
 
 

@@ -2,8 +2,8 @@
 
 ``price``, ``price_rule`` (the key of a PriceRule), ``get_price(request)``, ``minimum_price``,
 ``maximum_price``, ``get_pay_to(request)``, ``price_description``, ``price_mime_type`` and
-``payment_flow`` mean what they mean on ``PaymentRequiredMixin``. All are optional: a rule on the
-view's URL name is enough.
+``payment_extensions`` mean what they mean on ``PaymentRequiredMixin``, and so does
+``payment_flow``. All are optional: a rule on the view's URL name is enough.
 """
 
 from __future__ import annotations
@@ -86,6 +86,7 @@ def _options(request: Request, view: APIView) -> PaidViewOptions:
         pay_to=code_payee if hasattr(view, "get_pay_to") else None,
         minimum=getattr(view, "minimum_price", None),
         maximum=getattr(view, "maximum_price", None),
+        extensions=getattr(view, "payment_extensions", {}),
     )
 
 

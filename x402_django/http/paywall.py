@@ -7,6 +7,7 @@ wallet and to this site, and to nobody else. What becomes of a payment it sends 
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from django.utils.timesince import timesince
@@ -63,7 +64,7 @@ def paywall_response(
         "description": quote.description,
         "error": str(error) if error is not None else "",
         "error_code": error.code if error is not None else "",
-        "price_usd": quote.price_usd,
+        "price_usd": _one_price(quote),
         "session_access": _duration(quote.session_access),
         "offers": offers,
         "payable": payable,
@@ -91,6 +92,12 @@ def trouble_response(request: HttpRequest, status: int, error: dict[str, Any]) -
     return response
 
 
+def _one_price(quote: Quote) -> Decimal | None:
+    """The price in dollars, if it is the same whichever way it is paid; fees may differ."""
+    prices = {quote.price_of(offer) for offer in quote.offers}
+    return prices.pop() if len(prices) == 1 else None
+
+
 def _duration(seconds: int) -> str:
     """In words, such as "1 hour"; empty for none."""
     now = clock.now()
@@ -108,6 +115,7 @@ def _offer_context(offer: Offer) -> dict[str, Any]:
     requirements = offer.as_v2()
     return {
         "amount": amount,
+        "fee": format_amount(offer.fee, offer.decimals, offer.symbol) if offer.fee else "",
         "symbol": offer.symbol,
         "network": network,
         "is_testnet": is_testnet(offer.network),

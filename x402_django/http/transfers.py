@@ -77,7 +77,7 @@ def transfer_challenge(request: HttpRequest, quote: Quote) -> TransferChallenge 
         amount=offer.amount,
         decimals=offer.decimals,
         symbol=offer.symbol,
-        price_usd=None if quote.price_usd is None else str(quote.price_usd),
+        price_usd=None if (price := quote.price_of(offer)) is None else str(price),
         issued=now,
         expires=now + x402.transfer_proof_timeout,
     )

@@ -35,6 +35,7 @@ def to_sdk_payload(signed: SignedPayment) -> PaymentPayload:
         payload=signed.payload_dict(),
         accepted=to_sdk_requirements(signed.offer),
         resource=ResourceInfo(url=signed.resource_url),
+        extensions=dict(signed.extensions) or None,
     )
 
 

@@ -38,6 +38,8 @@ class Offer:
     method_id: int | None = None
     #: Whether a transfer that the payer makes itself is taken too; never on the wire.
     transfer_proofs: bool = False
+    #: Of the amount, what was added to the price for gas, in atomic units; never on the wire.
+    fee: int = 0
 
     def as_v2(self) -> dict[str, Any]:
         """The offer as an entry of v2's ``accepts``."""
@@ -143,6 +145,8 @@ class SignedPayment:
     signature: bytes
     resource_url: str
     version: int
+    #: What goes to the facilitator under the payload's ``extensions``, by key.
+    extensions: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -182,6 +186,7 @@ class SignedPayment:
             signature=bytes.fromhex(payment.payload["signature"].removeprefix("0x")),
             resource_url=payment.resource_url,
             version=payment.x402_version,
+            extensions=payment.extensions,
         )
 
 

@@ -26,6 +26,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "FACILITATORS": {},
     "BASE_URL": None,
     "RULES_MAX_AGE": 4.0,
+    "PRICE_GRACE": 60,
     "MAX_HEADER_BYTES": 8192,
     "MAX_TIMEOUT_SECONDS": 300,
     "SETTLEMENT_TIMEOUT": 30,
@@ -47,6 +48,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "TRANSFER_PROOF_TIMEOUT": 3600,
     "ALLOW_UNSIGNED_PROOFS": False,
     "EXTENSIONS": {},
+    "METRICS_TOKEN_ENV": None,
 }
 
 #: Extensions that are on unless ``EXTENSIONS`` says ``None`` for them.
@@ -179,6 +181,11 @@ class X402Settings:
         return float(self._get("RULES_MAX_AGE"))
 
     @property
+    def price_grace(self) -> float:
+        """Seconds for which the price that a rule had before an edit still pays."""
+        return float(self._get("PRICE_GRACE"))
+
+    @property
     def max_header_bytes(self) -> int:
         """Largest payment header that is decoded, in bytes."""
         return int(self._get("MAX_HEADER_BYTES"))
@@ -302,6 +309,11 @@ class X402Settings:
     def extensions(self) -> Mapping[str, ExtensionSettings]:
         """The extensions that are on, by their keys on the wire."""
         return _extensions()
+
+    @property
+    def metrics_token_env(self) -> str | None:
+        """Name of the variable with the token that metrics are read with; None: there are none."""
+        return self._get("METRICS_TOKEN_ENV") or None
 
     @property
     def networks(self) -> Mapping[str, NetworkSettings]:

@@ -76,6 +76,8 @@ class PaymentRequired(X402Error):
         mime_type: of the content being sold.
         flow: ``"authorization"``, ``"upfront"`` or ``"deferred"``; default by method.
         session_access: seconds for which a browser that has paid may come back, free.
+        pay_to: who is paid, as in ``payment_required``; default: the payment methods' payees.
+        minimum, maximum: bounds of ``price`` in US dollars.
         extensions: what the view says to extensions, by key (docs/extensions.md).
     """
 
@@ -91,6 +93,9 @@ class PaymentRequired(X402Error):
         mime_type: str = "",
         flow: str | None = None,
         session_access: int = 0,
+        pay_to: Any = None,
+        minimum: Any = None,
+        maximum: Any = None,
         extensions: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -100,6 +105,9 @@ class PaymentRequired(X402Error):
         self.mime_type = mime_type
         self.flow = flow
         self.session_access = session_access
+        self.pay_to = pay_to
+        self.minimum = minimum
+        self.maximum = maximum
         self.extensions = extensions or {}
 
 

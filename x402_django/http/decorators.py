@@ -11,7 +11,8 @@ from asgiref.sync import iscoroutinefunction
 from x402_django.exceptions import PaymentRequired
 from x402_django.http.middleware import OPTIONS_ATTRIBUTE
 from x402_django.http.state import gate_state
-from x402_django.pricing.options import PaidViewOptions, PriceSource
+from x402_django.pricing.options import PaidViewOptions, Price, PriceSource
+from x402_django.pricing.payees import PayeeSource
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -27,6 +28,9 @@ def payment_required(
     mime_type: str = "",
     flow: str | None = None,
     session_access: int = 0,
+    pay_to: PayeeSource | None = None,
+    minimum: Price | None = None,
+    maximum: Price | None = None,
     extensions: Mapping[str, Mapping[str, Any] | bool] | None = None,
 ) -> Callable[[View], View]:
     """Sell a view.
@@ -49,6 +53,9 @@ def payment_required(
             background once the response has left, for payers who may (docs/deferred.md).
         session_access: seconds for which the browser of a person who paid on the paywall page
             may come back without paying again (docs/paywall.md). A rule in force may say else.
+        pay_to: who is paid, instead of the payment methods' payees: an address, addresses by
+            CAIP-2 network, or a callable of the request that returns either (docs/prices.md).
+        minimum, maximum: US dollars; a ``price`` beyond them becomes them.
         extensions: what the view says to extensions, by key: options over those of the setting,
             or False for one that it does not want (docs/extensions.md).
 
@@ -56,7 +63,16 @@ def payment_required(
     when the middleware is missing.
     """
     options = PaidViewOptions(
-        price, rule, description, mime_type, flow, session_access, extensions or {}
+        price=price,
+        rule=rule,
+        description=description,
+        mime_type=mime_type,
+        flow=flow,
+        session_access=session_access,
+        pay_to=pay_to,
+        minimum=minimum,
+        maximum=maximum,
+        extensions=extensions or {},
     )
 
     def decorate(view: View) -> View:
@@ -98,5 +114,8 @@ def ensure_open(request: HttpRequest, options: PaidViewOptions, view: Any) -> No
         mime_type=options.mime_type,
         flow=options.flow,
         session_access=options.session_access,
+        pay_to=options.pay_to,
+        minimum=options.minimum,
+        maximum=options.maximum,
         extensions=options.extensions,
     )

@@ -34,6 +34,7 @@ from x402_django.exceptions import (
 from x402_django.extensions import registry
 from x402_django.http import access, responses
 from x402_django.http.extending import asked_for
+from x402_django.http.matching import match_quote
 from x402_django.http.paywall import is_paywall_script
 from x402_django.http.resource import payment_headers, request_facts
 from x402_django.http.transfers import PROOF_NOT_JUDGED, presented_proof
@@ -57,7 +58,7 @@ from x402_django.payments.resolution import resolve
 from x402_django.payments.settlement import settle, verify
 from x402_django.payments.transfer_claims import claim_transfer
 from x402_django.payments.watching import watch_delivery
-from x402_django.protocol.offers import check_validity, match_offer
+from x402_django.protocol.offers import check_validity
 from x402_django.protocol.wire import read_payment_header
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def _admit(
 ) -> HttpResponseBase | None:
     facts = registry.read(presented.extensions, asked_for(request, quote), request_facts(request))
     try:
-        signed = match_offer(presented, quote.offers, resource_url=facts.resource_url)
+        signed, terms = match_quote(presented, quote, facts.resource_url)
         check_validity(signed, now=clock.timestamp(), minimum=int(x402.settlement_timeout))
     except PaymentRefused:
         # Not payable any more, but perhaps paid already: the price may have changed since, or
@@ -156,7 +157,7 @@ def _admit(
         return _admit_claim(request, state, quote, known, None)
     signed = replace(signed, extensions=facts.extensions)
     refuse_forgery(signed)
-    return _admit_claim(request, state, quote, claim(signed, quote, facts), signed)
+    return _admit_claim(request, state, quote, claim(signed, terms, facts), signed)
 
 
 def _admit_proof(

@@ -208,7 +208,7 @@ def _new_row(signed: SignedPayment, quote: Quote, facts: RequestFacts) -> Paymen
         asset_symbol=offer.symbol,
         asset_decimals=offer.decimals,
         valid_before=signed.valid_before,
-        price_usd=quote.price_usd,
+        price_usd=quote.price_of(offer),
         x402_version=signed.version,
         flow=quote.flow,
         facilitator=offer.facilitator,

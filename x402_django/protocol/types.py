@@ -38,6 +38,8 @@ class Offer:
     method_id: int | None = None
     #: Whether a transfer that the payer makes itself is taken too; never on the wire.
     transfer_proofs: bool = False
+    #: Of the amount, what was added to the price for gas, in atomic units; never on the wire.
+    fee: int = 0
 
     def as_v2(self) -> dict[str, Any]:
         """The offer as an entry of v2's ``accepts``."""

@@ -1,8 +1,9 @@
 """The price of a DRF view, from its attributes.
 
-``price``, ``price_rule`` (the key of a PriceRule), ``get_price(request)``, ``price_description``,
-``price_mime_type``, ``payment_flow`` and ``payment_extensions`` mean what they mean on
-``PaymentRequiredMixin``. All are optional: a rule on the view's URL name is enough.
+``price``, ``price_rule`` (the key of a PriceRule), ``get_price(request)``, ``minimum_price``,
+``maximum_price``, ``get_pay_to(request)``, ``price_description``, ``price_mime_type`` and
+``payment_extensions`` mean what they mean on ``PaymentRequiredMixin``, and so does
+``payment_flow``. All are optional: a rule on the view's URL name is enough.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rest_framework.views import APIView
 
     from x402_django.pricing.options import Price
+    from x402_django.pricing.payees import Payee
 
 _ATTRIBUTE = "_x402_view_quote"
 
@@ -70,12 +72,20 @@ def _options(request: Request, view: APIView) -> PaidViewOptions:
             raise PriceNotConfigured()
         return price
 
+    def code_payee(_: HttpRequest) -> Payee | None:
+        with assuming(request, paid=True):
+            payee: Payee | None = view.get_pay_to(request)  # type: ignore[attr-defined]
+        return payee
+
     return PaidViewOptions(
         price=code_price,
         rule=getattr(view, "price_rule", None),
         description=getattr(view, "price_description", ""),
         mime_type=getattr(view, "price_mime_type", ""),
         flow=getattr(view, "payment_flow", None),
+        pay_to=code_payee if hasattr(view, "get_pay_to") else None,
+        minimum=getattr(view, "minimum_price", None),
+        maximum=getattr(view, "maximum_price", None),
         extensions=getattr(view, "payment_extensions", {}),
     )
 

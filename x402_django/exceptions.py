@@ -3,6 +3,7 @@
     X402Error
     ├── ConfigurationError          a setting, price or rule is wrong (also ImproperlyConfigured)
     ├── PaymentRequired             raised by a view: "this costs …"
+    ├── InvalidCharge               a view charges more than the payer authorized (also ValueError)
     ├── MalformedPayment            the header cannot be read                        → 400
     ├── PaymentRefused              readable, but not a payment for this offer       → 402
     ├── InvalidNotice               a webhook's notice is not its service's          → 401
@@ -74,6 +75,8 @@ class PaymentRequired(X402Error):
         mime_type: of the content being sold.
         flow: ``"authorization"``, ``"upfront"`` or ``"deferred"``; default by method.
         session_access: seconds for which a browser that has paid may come back, free.
+        unit_price: US dollars for one unit (the scheme ``upto``).
+        metered: the price is a maximum (the scheme ``upto``).
     """
 
     code = Code.PAYMENT_REQUIRED
@@ -88,14 +91,24 @@ class PaymentRequired(X402Error):
         mime_type: str = "",
         flow: str | None = None,
         session_access: int = 0,
+        unit_price: Any = None,
+        metered: bool = False,
     ) -> None:
         super().__init__()
+        self.unit_price = unit_price
+        self.metered = metered
         self.price = price
         self.rule = rule
         self.description = description
         self.mime_type = mime_type
         self.flow = flow
         self.session_access = session_access
+
+
+class InvalidCharge(X402Error, ValueError):
+    """``request.payment.charge`` was given what cannot be charged. A bug of the view: 500."""
+
+    code = "invalid_charge"
 
 
 class MalformedPayment(X402Error):

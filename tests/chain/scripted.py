@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from web3.providers.base import JSONBaseProvider
 
-from x402_django.chain.evidence import AUTHORIZATION_USED, TRANSFER
+from x402_django.chain.methods import AUTHORIZATION_USED, TRANSFER
 
 
 def word(address: str) -> str:

@@ -82,14 +82,8 @@ class PaymentMethodForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = PaymentMethod
         fields = (
-            "name",
-            "active",
-            "priority",
-            *_TOKEN_FIELDS,
-            "pay_to",
-            "facilitator",
-            "scheme",
-            "transfer_proofs",
+            *("name", "active", "priority", *_TOKEN_FIELDS, "pay_to", "facilitator"),
+            *("scheme", "transfer_method", "sponsoring", "transfer_proofs"),
         )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -13,6 +13,8 @@ from django.utils.translation import gettext as _
 from x402_django.admin.display import network_label
 from x402_django.admin.routes import example_path
 from x402_django.conf import x402
+from x402_django.exceptions import FacilitatorUnavailable
+from x402_django.facilitators.settlers import name_settlers
 from x402_django.models import PaymentMethod, PriceRule
 from x402_django.pricing.methods import method_template, settings_templates
 from x402_django.pricing.money import format_amount
@@ -52,16 +54,20 @@ def preview_rule(
     compiled = compile_rule(rule, active, () if methods else default_templates())
     if compiled.error:
         return Preview(problems=(compiled.error,))
+    try:
+        offers = name_settlers(compiled.offers)
+    except FacilitatorUnavailable:
+        return Preview(problems=(_("No facilitator settles such payments at the moment."),))
     challenge = Challenge(
         resource_url=_example_url(rule, request),
         description=compiled.description,
         mime_type=compiled.mime_type,
-        offers=compiled.offers,
+        offers=offers,
     )
     v1_body = challenge.v1_body()
     return Preview(
         resource_url=challenge.resource_url,
-        ways_to_pay=tuple(_in_words(offer) for offer in compiled.offers),
+        ways_to_pay=tuple(_in_words(offer) for offer in offers),
         flow=_flow_in_words(rule),
         v2=_pretty(json.loads(base64.b64decode(challenge.header_value()))),
         v1=_pretty(v1_body),

@@ -2,7 +2,8 @@
 
 The transfers to our payees say in which transactions to look, and the ``AuthorizationUsed`` logs
 of the same blocks say which payments they are: logs exist for successful transactions only, so no
-receipt is needed (see ``evidence`` for what counts as proof).
+receipt is needed (see ``methods`` for what counts as proof). Payments by Permit2 are known by the
+place at which they were found to be settled.
 
 What is found here is proof. What is not found may be a node that lags or forgets, and proves
 nothing.
@@ -16,7 +17,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from x402_django.chain.batch import Question, RpcRefused, ask
-from x402_django.chain.evidence import AUTHORIZATION_USED, TRANSFER, authorized_transfers
+from x402_django.chain.methods import AUTHORIZATION_USED, TRANSFER, authorized_transfers
 from x402_django.exceptions import RpcUnavailable
 from x402_django.protocol.assets import to_checksum_address
 from x402_django.protocol.types import Settlement

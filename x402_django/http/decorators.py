@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -27,6 +28,8 @@ def payment_required(
     mime_type: str = "",
     flow: str | None = None,
     session_access: int = 0,
+    unit_price: str | Decimal | None = None,
+    metered: bool = False,
 ) -> Callable[[View], View]:
     """Sell a view.
 
@@ -48,11 +51,17 @@ def payment_required(
             background once the response has left, for payers who may (docs/deferred.md).
         session_access: seconds for which the browser of a person who paid on the paywall page
             may come back without paying again (docs/paywall.md). A rule in force may say else.
+        metered: the price is a maximum, and the view calls ``request.payment.charge(…)``; asked
+            for by the scheme ``upto``, where there is a payment method of it (docs/schemes.md).
+        unit_price: US dollars for one unit, for ``request.payment.charge_units(n)``; implies
+            ``metered``.
 
     Raises ConfigurationError at import when neither price nor rule is given, and at run time
     when the middleware is missing.
     """
-    options = PaidViewOptions(price, rule, description, mime_type, flow, session_access)
+    options = PaidViewOptions(
+        price, rule, description, mime_type, flow, session_access, unit_price, metered
+    )
 
     def decorate(view: View) -> View:
         if iscoroutinefunction(view):
@@ -93,4 +102,6 @@ def ensure_open(request: HttpRequest, options: PaidViewOptions, view: Any) -> No
         mime_type=options.mime_type,
         flow=options.flow,
         session_access=options.session_access,
+        unit_price=options.unit_price,
+        metered=options.metered,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from x402_django.exceptions import PaymentRequired, PriceNotConfigured
@@ -32,6 +33,8 @@ class PaymentRequiredMixin:
     price_mime_type: str = ""
     payment_flow: str | None = None
     session_access: int = 0
+    unit_price: str | Decimal | None = None
+    metered: bool = False
 
     def get_price(self, request: HttpRequest) -> Price | None:
         """US dollars for this request; default ``price``."""
@@ -60,6 +63,8 @@ class PaymentRequiredMixin:
             mime_type=initkwargs.get("price_mime_type", cls.price_mime_type),
             flow=initkwargs.get("payment_flow", cls.payment_flow),
             session_access=initkwargs.get("session_access", cls.session_access),
+            unit_price=initkwargs.get("unit_price", cls.unit_price),
+            metered=initkwargs.get("metered", cls.metered),
         )
         setattr(view, OPTIONS_ATTRIBUTE, options)
         return view
@@ -80,6 +85,8 @@ class PaymentRequiredMixin:
                 mime_type=self.price_mime_type,
                 flow=self.payment_flow,
                 session_access=self.session_access,
+                unit_price=self.unit_price,
+                metered=self.metered,
             )
         response: HttpResponseBase = super().dispatch(request, *args, **kwargs)  # type: ignore[misc]
         return response

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from x402_django.conf import x402
-from x402_django.constants import SCHEME_EXACT
+from x402_django.constants import SCHEME_EXACT, SCHEME_UPTO
 from x402_django.exceptions import ConfigurationError
 from x402_django.pricing.money import to_atomic
 from x402_django.protocol.types import Offer
@@ -33,6 +33,8 @@ def method_template(method: PaymentMethod) -> Offer:
         facilitator=method.facilitator,
         method_id=method.pk,
         transfer_proofs=method.transfer_proofs,
+        transfer_method=method.transfer_method,
+        sponsoring=method.sponsoring,
     )
 
 
@@ -63,6 +65,17 @@ def settings_templates() -> tuple[Offer, ...]:
                 )
             )
     return tuple(templates)
+
+
+def suited(templates: Sequence[Offer], *, metered: bool) -> tuple[Offer, ...]:
+    """Those of the default ways of being paid that suit a price.
+
+    ``upto`` is for prices that are a maximum, and comes first there; elsewhere nobody would say
+    what was used, and the maximum would be charged.
+    """
+    if not metered:
+        return tuple(one for one in templates if one.scheme != SCHEME_UPTO)
+    return tuple(sorted(templates, key=lambda one: one.scheme != SCHEME_UPTO))
 
 
 def offers_for(

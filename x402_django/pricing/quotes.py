@@ -31,6 +31,8 @@ class Quote:
     rule_name: str
     #: Seconds for which a browser that has paid may come back.
     session_access: int = 0
+    #: What one unit costs, where the price is a maximum (the scheme ``upto``).
+    unit_price_usd: Decimal | None = None
 
 
 def quote_request(
@@ -56,7 +58,9 @@ def quote_request(
         )
     source = options.price
     try:
-        price, offers = rules.priced(source(request) if callable(source) else source)
+        price, offers = rules.priced(
+            source(request) if callable(source) else source, metered=options.is_metered
+        )
     except ConfigurationError as error:
         raise PriceNotConfigured(str(error)) from error
     return Quote(
@@ -68,6 +72,7 @@ def quote_request(
         rule_id=None,
         rule_name="",
         session_access=options.session_access,
+        unit_price_usd=options.unit_price_usd,
     )
 
 
@@ -85,6 +90,7 @@ def _quote_from_rule(rule: CompiledRule, options: PaidViewOptions | None, method
         rule_id=rule.pk,
         rule_name=rule.name,
         session_access=code_access if rule.session_access is None else rule.session_access,
+        unit_price_usd=rule.unit_price_usd or (options.unit_price_usd if options else None),
     )
 
 

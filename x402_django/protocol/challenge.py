@@ -17,6 +17,7 @@ from django.core.signals import setting_changed
 
 from x402_django.constants import Code
 from x402_django.exceptions import PaymentRequired
+from x402_django.protocol.sdk import declare_extensions
 from x402_django.protocol.types import Offer
 
 
@@ -88,12 +89,15 @@ def _v2_header(
         resource["description"] = description
     if mime_type:
         resource["mimeType"] = mime_type
-    document = {
+    document: dict[str, Any] = {
         "x402Version": 2,
         "error": error,
         "resource": resource,
         "accepts": [offer.as_v2() for offer in offers],
     }
+    sponsoring = sorted({offer.sponsoring for offer in offers} - {""})
+    if sponsoring:
+        document["extensions"] = declare_extensions(sponsoring)
     return base64.b64encode(_compact(document)).decode("ascii")
 
 

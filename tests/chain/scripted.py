@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 from web3.providers.base import JSONBaseProvider
 
-from x402_django.chain.methods import AUTHORIZATION_USED, TRANSFER
+from x402_django.chain.methods import AUTHORIZATION_USED, PROXY_EVENTS, TRANSFER
+from x402_django.protocol.transfer_methods import PROXIES
 
 
 def word(address: str) -> str:
@@ -74,6 +75,13 @@ class ScriptedNode:
             topics = ["0x" + TRANSFER.hex(), word(sender), word(payee)]
             data = "0x" + amount.to_bytes(32, "big").hex()
             logs.append({**common, "topics": topics, "data": data, "logIndex": hex(len(logs))})
+
+    def close(self, number: int, transaction: str, scheme: str = "exact") -> None:
+        """The event with which a Permit2 proxy closes its settlement, after what it has moved."""
+        logs = self.logs.setdefault(number, [])
+        event = {"address": PROXIES[scheme].lower(), "topics": ["0x" + min(PROXY_EVENTS).hex()]}
+        common = {"transactionHash": transaction, "removed": False, "data": "0x"}
+        logs.append({**common, **event, "logIndex": hex(len(logs))})
 
     # ------------------------------------------------------------------ answers
 

@@ -181,6 +181,20 @@ def test_another_transfer_in_its_transaction_settles_nothing(
     assert (row.state, Receipt.objects.count()) == ("settling", 0)
 
 
+@pytest.mark.parametrize("scheme", ["exact", "upto"])
+def test_what_a_proxy_moved_settles_no_proof(node, scheme) -> None:
+    """It is a payment by Permit2, here or at another site of the payee's (threat 25)."""
+    stolen, honest = proofs(2)
+    mine(node, [stolen, honest], [95])
+    node.close(95, stolen.transaction, scheme)
+    for _ in range(2):
+        confirm_pending_payments()
+    stolen.refresh_from_db()
+    honest.refresh_from_db()
+    assert (stolen.state, honest.state) == ("failed", "final")
+    assert Receipt.objects.get().payment == honest
+
+
 def test_more_than_was_asked_is_booked(node) -> None:
     row = proofs(1)[0]
     node.transfer(95, row.transaction, TOKEN.lower(), (PAYER, PAY_TO, 25_000))

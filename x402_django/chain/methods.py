@@ -45,8 +45,8 @@ AUTHORIZATION_USED: Final = keccak(text="AuthorizationUsed(address,bytes32)")
 TRANSFER: Final = keccak(text="Transfer(address,address,uint256)")
 _AUTHORIZATION_STATE: Final = keccak(text="authorizationState(address,bytes32)")[:4]
 _NONCE_BITMAP: Final = keccak(text="nonceBitmap(address,uint256)")[:4]
-#: Of the proxies; they carry no payment's name.
-_PROXY_EVENTS: Final = frozenset((keccak(text="Settled()"), keccak(text="SettledWithPermit()")))
+#: With which x402's Permit2 proxies close a settlement; they carry no payment's name.
+PROXY_EVENTS: Final = frozenset((keccak(text="Settled()"), keccak(text="SettledWithPermit()")))
 _PROXIES: Final = frozenset(proxy.lower() for proxy in PROXIES.values())
 _WORD: Final = 32
 
@@ -174,7 +174,7 @@ def authorized_transfers(
 
 def is_proxy_event(log: Mapping[str, Any], topics: list[bytes]) -> bool:
     """Whether a log is the event with which one of x402's Permit2 proxies closes a settlement."""
-    return str(log["address"]).lower() in _PROXIES and not _PROXY_EVENTS.isdisjoint(topics[:1])
+    return str(log["address"]).lower() in _PROXIES and not PROXY_EVENTS.isdisjoint(topics[:1])
 
 
 def address_word(address: str) -> bytes:
@@ -195,7 +195,7 @@ def _through_proxy(logs: Iterable[Mapping[str, Any]], signed: SignedPayment) -> 
         if _same(log["address"], signed.offer.asset) and _is_transfer(log, topics, signed):
             last = int(log["logIndex"])
         elif _same(log["address"], PROXIES[signed.offer.scheme]) and (
-            not _PROXY_EVENTS.isdisjoint(topics[:1])
+            not PROXY_EVENTS.isdisjoint(topics[:1])
         ):
             if last is not None:
                 found.append(last)

@@ -88,7 +88,7 @@ class Findings:
         )
         by_permit = others.exclude(verifying_contract=F("asset")).exclude(scheme=SCHEME_TRANSFER)
         for payment in by_permit.defer("response_body").iterator(chunk_size=_ROWS):
-            for transfer in piece.plain.get(payment.transaction, ()):
+            for transfer in piece.permitted.get(payment.transaction, ()):
                 if transfer.place.log_index == payment.log_index and _pays(transfer, payment):
                     yield payment, transfer
 

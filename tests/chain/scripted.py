@@ -102,6 +102,11 @@ class ScriptedNode:
             return None
         return {"number": hex(number), "hash": self.hash_of(number), "timestamp": hex(number)}
 
+    def eth_getBlockByHash(self, wanted: str, full: bool) -> Any:
+        found = (n for n in range(self.head + 1) if self.hash_of(n) == wanted)
+        number = next(found, None)
+        return None if number is None else self.eth_getBlockByNumber(hex(number), full)
+
     def eth_getLogs(self, wanted: dict[str, Any]) -> Any:
         first, last = int(wanted["fromBlock"], 16), int(wanted["toBlock"], 16)
         self.ranges.append((first, last))

@@ -158,7 +158,7 @@ def test_a_transfer_before_its_challenge_is_not_settled_by_the_scan(node) -> Non
     confirm_pending_payments()
     old.refresh_from_db()
     young.refresh_from_db()
-    assert (old.state, young.state) == ("settling", "final")
+    assert (old.state, young.state) == ("failed", "final")
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_another_transfer_in_its_transaction_settles_nothing(
     node.transfer(95, "0x" + "ee" * 32, TOKEN.lower(), (PAYER, PAY_TO, PRICE))
     confirm_pending_payments()
     row.refresh_from_db()
-    assert (row.state, Receipt.objects.count()) == ("settling", 0)
+    assert (row.state, Receipt.objects.count()) == ("failed", 0)
 
 
 @pytest.mark.parametrize("scheme", ["exact", "upto"])

@@ -53,7 +53,7 @@ def may_serve(holder: Payment, presented: Payment) -> bool:
     """Whether ``holder`` is an accepted payment, so that ``presented`` is surely not needed."""
     return (
         holder.request_fingerprint == presented.request_fingerprint
-        and holder.state in OWING_STATES
+        and holder.state in (*OWING_STATES, State.WAIVED)
         and (holder.delivered_at is None or is_response_kept(holder))
     )
 

@@ -103,6 +103,20 @@ def test_two_signatures_under_one_identifier_pay_once(clients: Path, site: Site)
     assert site.chain.dollars(PAY_TO) == earned + 10_000
 
 
+def test_a_wallet_that_has_paid_comes_back_by_signing_in(clients: Path, site: Site) -> None:
+    """The official client's text is the one that is verified here, to the byte."""
+    account, earned = site.new_payer(), site.chain.dollars(PAY_TO)
+
+    answer = run(clients, account, "sign_in.mjs", f"{site.url}/kept/")
+
+    assert answer["status"] == 200, answer
+    assert json.loads(answer["text"])["payer"] == account.address
+    assert "payment-response" not in answer["headers"]
+    assert site.runs(account.address) == ["/kept/", "/kept/"]
+    assert len(site.transfers(account.address)) == 1
+    assert site.chain.dollars(PAY_TO) == earned + 10_000
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_payer_without_funds_gets_no_content(clients: Path, site: Site, version: int) -> None:
     account, earned = site.new_payer(dollars=0), site.chain.dollars(PAY_TO)

@@ -29,6 +29,7 @@ X402 = {
         }
     },
     "SETTLEMENT_TIMEOUT": float(os.environ.get("SITE_SETTLEMENT_TIMEOUT", "25")),
+    "EXTENSIONS": {"sign-in-with-x": {}},
     "SERVICE_FACILITATOR": "default",
     "FACILITATORS": {
         "default": {

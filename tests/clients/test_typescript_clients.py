@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -17,49 +16,22 @@ from typing import Any
 import pytest
 
 from tests.clients.live import PAY_TO, Site, assert_bought_once, decode_header
-from tests.conftest import missing_service
 from x402_django.chain.devchain.deployment import TOKEN_ADDRESS
 
 pytestmark = pytest.mark.node
-
-NODE = Path(__file__).parent / "node"
-INSTALL_SECONDS = 300
-
-
-@pytest.fixture(scope="session")
-def clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of the runner scripts, with the clients installed beside them."""
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        missing_service("Node.js with npm", "install Node.js 20 or newer")
-    kept = os.environ.get("X402_NODE_CLIENTS")
-    directory = Path(kept) if kept else tmp_path_factory.mktemp("node")
-    shutil.copytree(
-        NODE, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules")
-    )
-    lock = (NODE / "package-lock.json").read_text()
-    installed = directory / "installed-lock.json"
-    if not (installed.exists() and installed.read_text() == lock):
-        done = subprocess.run(
-            [str(npm), "ci"],
-            cwd=directory,
-            capture_output=True,
-            text=True,
-            timeout=INSTALL_SECONDS,
-            check=False,
-        )
-        if done.returncode:
-            missing_service("The npm registry", done.stderr[-500:])
-        installed.write_text(lock)
-    return directory
 
 
 def buy(
     clients: Path, site: Site, account: Any, version: int, path: str, *request: str
 ) -> dict[str, Any]:
     """Let the client of ``version`` request ``path``; what it was answered."""
+    return run(clients, account, f"pay_v{version}.mjs", site.url + path, *request)
+
+
+def run(clients: Path, account: Any, script: str, *arguments: str) -> dict[str, Any]:
+    """What a script with the key of ``account`` reports."""
     done = subprocess.run(
-        ["node", f"pay_v{version}.mjs", site.url + path, *request],
+        ["node", script, *arguments],
         cwd=clients,
         env={**os.environ, "PAYER_KEY": "0x" + bytes(account.key).hex(), "TOKEN": TOKEN_ADDRESS},
         capture_output=True,
@@ -112,6 +84,23 @@ def test_buys(
         version=version,
         earned_before=earned,
     )
+
+
+def test_two_signatures_under_one_identifier_pay_once(clients: Path, site: Site) -> None:
+    account, earned = site.new_payer(), site.chain.dollars(PAY_TO)
+    name = "pay_7d5d747be160e280504c099d984bcfe0"
+
+    answers = [
+        run(clients, account, "pay_named.mjs", f"{site.url}/counted/", name) for _ in range(2)
+    ]
+
+    assert [answer["status"] for answer in answers] == [200, 200]
+    assert answers[0]["text"] == answers[1]["text"]
+    header = "payment-response"
+    assert answers[0]["headers"][header] == answers[1]["headers"][header]
+    assert site.runs(account.address) == ["/counted/"]
+    assert len(site.transfers(account.address)) == 1
+    assert site.chain.dollars(PAY_TO) == earned + 10_000
 
 
 @pytest.mark.parametrize("version", [1, 2])

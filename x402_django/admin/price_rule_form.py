@@ -55,9 +55,11 @@ class PriceRuleForm(forms.ModelForm):  # type: ignore[type-arg]
             "valid_until",
             "price_usd",
             "token_amount",
+            "unit_price_usd",
             "payment_methods",
             "flow",
             "session_access",
+            "identifier_required",
             "description",
             "mime_type",
         )

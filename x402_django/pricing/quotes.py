@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from x402_django import clock
 from x402_django.conf import x402
-from x402_django.constants import FLOW_AUTHORIZATION, FLOW_UPFRONT, SAFE_METHODS
+from x402_django.constants import (
+    FLOW_AUTHORIZATION,
+    FLOW_UPFRONT,
+    PAYMENT_IDENTIFIER,
+    SAFE_METHODS,
+)
 from x402_django.exceptions import ConfigurationError, PriceNotConfigured
 from x402_django.pricing.cache import current_rules
 from x402_django.pricing.options import PaidViewOptions
@@ -37,6 +42,8 @@ class Quote:
     rule_name: str
     #: Seconds for which a browser that has paid may come back.
     session_access: int = 0
+    #: What one unit costs, where the price is a maximum (the scheme ``upto``).
+    unit_price_usd: Decimal | None = None
     #: What the view says to extensions, by key: options, or False for one it does not want.
     extensions: Mapping[str, Mapping[str, Any] | bool] = field(default_factory=dict)
     #: Where to look for what it cost a moment ago (``earlier_quotes``); None for code prices.
@@ -86,7 +93,7 @@ def quote_request(
             f"No price rule with the key {options.rule!r} is in force. Add one in the admin."
         )
     try:
-        price, offers = rules.priced(options.price_for(request))
+        price, offers = rules.priced(options.price_for(request), metered=options.is_metered)
         offers = paid_to(offers, payee)
     except ConfigurationError as error:
         raise PriceNotConfigured(str(error)) from error
@@ -99,6 +106,7 @@ def quote_request(
         rule_id=None,
         rule_name="",
         session_access=options.session_access,
+        unit_price_usd=options.unit_price_usd,
         extensions=options.extensions,
     )
 
@@ -111,6 +119,20 @@ def _refuse_unknown(extensions: Mapping[str, Any]) -> None:
                 f"The view says something to the extension {key!r}, which X402['EXTENSIONS'] does "
                 "not turn on."
             )
+
+
+def _extensions_of_rule(
+    rule: CompiledRule, of_code: Mapping[str, Mapping[str, Any] | bool]
+) -> Mapping[str, Mapping[str, Any] | bool]:
+    """What the rule has to say goes over what the code says."""
+    if rule.identifier_required is None:
+        return of_code
+    if rule.identifier_required and PAYMENT_IDENTIFIER not in x402.extensions:
+        raise PriceNotConfigured(
+            f"The price rule “{rule.name}” requires a payment identifier, but X402['EXTENSIONS'] "
+            "turns them off."
+        )
+    return {**of_code, PAYMENT_IDENTIFIER: {"REQUIRED": rule.identifier_required}}
 
 
 def _quote_from_rule(source: RuleSource) -> Quote:
@@ -132,8 +154,9 @@ def _quote_from_rule(source: RuleSource) -> Quote:
         rule_id=rule.pk,
         rule_name=rule.name,
         session_access=code_access if rule.session_access is None else rule.session_access,
+        unit_price_usd=rule.unit_price_usd or (options.unit_price_usd if options else None),
         source=source,
-        extensions=options.extensions if options else {},
+        extensions=_extensions_of_rule(rule, options.extensions if options else {}),
     )
 
 

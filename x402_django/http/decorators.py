@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -28,6 +29,8 @@ def payment_required(
     mime_type: str = "",
     flow: str | None = None,
     session_access: int = 0,
+    unit_price: str | Decimal | None = None,
+    metered: bool = False,
     pay_to: PayeeSource | None = None,
     minimum: Price | None = None,
     maximum: Price | None = None,
@@ -53,6 +56,10 @@ def payment_required(
             background once the response has left, for payers who may (docs/deferred.md).
         session_access: seconds for which the browser of a person who paid on the paywall page
             may come back without paying again (docs/paywall.md). A rule in force may say else.
+        metered: the price is a maximum, and the view calls ``request.payment.charge(…)``; asked
+            for by the scheme ``upto``, where there is a payment method of it (docs/schemes.md).
+        unit_price: US dollars for one unit, for ``request.payment.charge_units(n)``; implies
+            ``metered``.
         pay_to: who is paid, instead of the payment methods' payees: an address, addresses by
             CAIP-2 network, or a callable of the request that returns either (docs/prices.md).
         minimum, maximum: US dollars; a ``price`` beyond them becomes them.
@@ -73,6 +80,8 @@ def payment_required(
         minimum=minimum,
         maximum=maximum,
         extensions=extensions or {},
+        unit_price=unit_price,
+        metered=metered,
     )
 
     def decorate(view: View) -> View:
@@ -114,6 +123,8 @@ def ensure_open(request: HttpRequest, options: PaidViewOptions, view: Any) -> No
         mime_type=options.mime_type,
         flow=options.flow,
         session_access=options.session_access,
+        unit_price=options.unit_price,
+        metered=options.metered,
         pay_to=options.pay_to,
         minimum=options.minimum,
         maximum=options.maximum,

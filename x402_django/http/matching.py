@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from x402_django.exceptions import PaymentRefused
+from x402_django.exceptions import FacilitatorUnavailable, PaymentRefused
+from x402_django.http.quoting import with_settlers
 from x402_django.pricing import Quote, earlier_quotes
 from x402_django.protocol.offers import match_offer
 
@@ -24,6 +25,7 @@ def match_quote(
         return match_offer(presented, quote.offers, resource_url=resource_url), quote
     except PaymentRefused:
         for earlier in earlier_quotes(quote):
-            with suppress(PaymentRefused):
-                return match_offer(presented, earlier.offers, resource_url=resource_url), earlier
+            with suppress(PaymentRefused, FacilitatorUnavailable):
+                offers = with_settlers(earlier).offers
+                return match_offer(presented, offers, resource_url=resource_url), earlier
         raise

@@ -18,6 +18,7 @@ from x402_django.pricing.methods import (
     method_template,
     offers_for,
     settings_templates,
+    suited,
 )
 from x402_django.pricing.money import parse_usd
 from x402_django.protocol.types import Offer
@@ -60,6 +61,7 @@ class CompiledRule:
     session_access: int | None
     valid_from: datetime | None
     valid_until: datetime | None
+    unit_price_usd: Decimal | None = None
     #: The newest first.
     earlier: tuple[EarlierTerms, ...] = ()
     error: str = ""
@@ -84,7 +86,7 @@ class RuleSet:
     by_key: dict[str, list[CompiledRule]]
     by_url_name: dict[str, list[CompiledRule]]
     #: Code prices as they are written, with what they amount to.
-    _priced: dict[str, tuple[Decimal, tuple[Offer, ...]]] = field(default_factory=dict)
+    _priced: dict[tuple[str, bool], tuple[Decimal, tuple[Offer, ...]]] = field(default_factory=dict)
 
     def find(
         self, *, key: str | None, url_name: str | None, method: str, at: datetime | None = None
@@ -102,18 +104,19 @@ class RuleSet:
                         return rule
         return None
 
-    def priced(self, price: object) -> tuple[Decimal, tuple[Offer, ...]]:
-        """A price given in code, in dollars and as offers.
+    def priced(self, price: object, *, metered: bool = False) -> tuple[Decimal, tuple[Offer, ...]]:
+        """A price given in code, in dollars and as offers. ``metered``: it is a maximum.
 
         Raises ConfigurationError (see ``parse_usd`` and ``offers_for``).
         """
-        known = self._priced.get(price) if type(price) is str else None
+        known = self._priced.get((price, metered)) if type(price) is str else None
         if known is not None:
             return known
         price_usd = parse_usd(price)
-        result = price_usd, offers_for(self.templates, price_usd=price_usd)
+        templates = suited(self.templates, metered=metered)
+        result = price_usd, offers_for(templates, price_usd=price_usd)
         if type(price) is str and len(self._priced) < 1024:  # prices made per request
-            self._priced[price] = result
+            self._priced[price, metered] = result
         return result
 
 
@@ -130,7 +133,9 @@ def compile_rule(
     A row that names methods, none of which is active, cannot be priced: falling back to other
     methods would take money where the merchant did not say.
     """
-    templates = tuple(method_template(m) for m in methods) or default_templates
+    templates = tuple(method_template(m) for m in methods) or suited(
+        default_templates, metered=rule.unit_price_usd is not None
+    )
     offers: tuple[Offer, ...] = ()
     error = ""
     try:
@@ -152,6 +157,7 @@ def compile_rule(
         session_access=rule.session_access,
         valid_from=rule.valid_from,
         valid_until=rule.valid_until,
+        unit_price_usd=rule.unit_price_usd,
         earlier=_earlier_terms(previous, templates),
         error=error,
     )

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from x402_django.payments.claims import RequestFacts
 
 #: Extensions that need no ``BACKEND``.
-BUILT_IN: Final[Mapping[str, str]] = {}
+BUILT_IN: Final[Mapping[str, str]] = {
+    "offer-receipt": "x402_django.extensions.offer_receipt.OfferReceipt",
+}
 
 
 @lru_cache(maxsize=1)

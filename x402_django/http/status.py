@@ -11,7 +11,8 @@ from django.http import Http404, HttpResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from x402_django.http.pages import page_response
+from x402_django.extensions.registry import acknowledgements
+from x402_django.http.pages import page_response, prefers_page
 from x402_django.http.responses import json_response
 from x402_django.models import Payment
 from x402_django.pricing.money import format_amount
@@ -33,15 +34,15 @@ def payment_status(request: HttpRequest, public_id: str) -> HttpResponse:
         .only(
             "public_id", "state", "network", "asset", "amount", "asset_symbol", "transaction",
             "delivered_at", "failure_code", "outcome_unknown_at", "created_at", "settled_at",
-            "asset_decimals", "pay_to", "price_usd", "description", "resource_url",
+            "asset_decimals", "pay_to", "price_usd", "description", "resource_url", "payer",
         )
         .first()
     )  # fmt: skip
     if payment is None:
         raise Http404("No such payment.")
     facts = _facts(payment)
-    if request.accepts("application/json") and not _prefers_html(request):
-        return json_response(facts, status=200)
+    if not prefers_page(request):
+        return json_response(facts | _extensions(request, payment), status=200)
     context = {
         "payment": payment,
         "facts": facts,
@@ -52,9 +53,10 @@ def payment_status(request: HttpRequest, public_id: str) -> HttpResponse:
     return page_response(request, TEMPLATE, context)
 
 
-def _prefers_html(request: HttpRequest) -> bool:
-    preferred = request.get_preferred_type(["application/json", "text/html"])
-    return preferred == "text/html"
+def _extensions(request: HttpRequest, payment: Payment) -> dict[str, Any]:
+    """What ``PAYMENT-RESPONSE`` carried, for whom it did not reach: such as a signed receipt."""
+    extensions = acknowledgements(payment, request) if payment.is_paid else {}
+    return {"extensions": extensions} if extensions else {}
 
 
 def _facts(payment: Payment) -> dict[str, Any]:

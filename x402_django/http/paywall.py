@@ -17,6 +17,7 @@ from x402_django.conf import x402
 from x402_django.constants import PAYWALL_HEADER, SCHEME_EXACT
 from x402_django.http.pages import page_response
 from x402_django.http.resource import resource_url
+from x402_django.http.transfers import pay_page_url, transfer_challenge
 from x402_django.http.wallets import app_links, chain_parameters, qr_code
 from x402_django.pricing.money import format_amount
 from x402_django.protocol.networks import display_name, explorer_address_url, is_testnet
@@ -56,6 +57,7 @@ def paywall_response(
     # A browser cannot repeat a form by itself; and what a wallet signs here is ``exact`` alone.
     is_payable = request.method == "GET"
     offers = [_offer_context(offer) for offer in quote.offers]
+    challenge = transfer_challenge(request, quote) if is_payable else None
     payable = [offer for offer in offers if is_payable and offer["is_payable"]]
     context = {
         "resource_url": resource_url(request),
@@ -75,6 +77,7 @@ def paywall_response(
         # Where its app is missing, a wallet's own site gets the link; a query may name people.
         "app_links": [] if request.META.get("QUERY_STRING") else app_links(url),
         "qr_code": qr_code(url) if payable else "",
+        "pay_page_url": pay_page_url(request, challenge) if challenge is not None else None,
     }
     return page_response(request, TEMPLATE, context, status=402)
 

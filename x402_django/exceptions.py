@@ -78,6 +78,7 @@ class PaymentRequired(X402Error):
         session_access: seconds for which a browser that has paid may come back, free.
         pay_to: who is paid, as in ``payment_required``; default: the payment methods' payees.
         minimum, maximum: bounds of ``price`` in US dollars.
+        validate: looks at a request that carries a payment; see ``payment_required``.
         extensions: what the view says to extensions, by key (docs/extensions.md).
     """
 
@@ -93,6 +94,7 @@ class PaymentRequired(X402Error):
         mime_type: str = "",
         flow: str | None = None,
         session_access: int = 0,
+        validate: Any = None,
         pay_to: Any = None,
         minimum: Any = None,
         maximum: Any = None,
@@ -105,6 +107,7 @@ class PaymentRequired(X402Error):
         self.mime_type = mime_type
         self.flow = flow
         self.session_access = session_access
+        self.validate = validate
         self.pay_to = pay_to
         self.minimum = minimum
         self.maximum = maximum

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 #: Extensions that need no ``BACKEND``.
 BUILT_IN: Final[Mapping[str, str]] = {
+    "bazaar": "x402_django.extensions.bazaar.Bazaar",
     "offer-receipt": "x402_django.extensions.offer_receipt.OfferReceipt",
 }
 

@@ -16,6 +16,7 @@ from x402_django.pricing.payees import PayeeSource
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -28,6 +29,7 @@ def payment_required(
     mime_type: str = "",
     flow: str | None = None,
     session_access: int = 0,
+    validate: Callable[[HttpRequest], HttpResponseBase | None] | None = None,
     pay_to: PayeeSource | None = None,
     minimum: Price | None = None,
     maximum: Price | None = None,
@@ -53,6 +55,9 @@ def payment_required(
             background once the response has left, for payers who may (docs/deferred.md).
         session_access: seconds for which the browser of a person who paid on the paywall page
             may come back without paying again (docs/paywall.md). A rule in force may say else.
+        validate: called with a request that carries a payment, before anything is taken. What it
+            raises (``ValidationError``) or returns (a response ≥ 400) is the answer, and nobody is
+            charged. For views that are paid before they run.
         pay_to: who is paid, instead of the payment methods' payees: an address, addresses by
             CAIP-2 network, or a callable of the request that returns either (docs/prices.md).
         minimum, maximum: US dollars; a ``price`` beyond them becomes them.
@@ -69,6 +74,7 @@ def payment_required(
         mime_type=mime_type,
         flow=flow,
         session_access=session_access,
+        validate=validate,
         pay_to=pay_to,
         minimum=minimum,
         maximum=maximum,
@@ -114,6 +120,7 @@ def ensure_open(request: HttpRequest, options: PaidViewOptions, view: Any) -> No
         mime_type=options.mime_type,
         flow=options.flow,
         session_access=options.session_access,
+        validate=options.validate,
         pay_to=options.pay_to,
         minimum=options.minimum,
         maximum=options.maximum,

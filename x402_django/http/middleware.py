@@ -142,6 +142,7 @@ def quote_exception(request: HttpRequest, exception: PaymentRequired) -> Quote:
         mime_type=exception.mime_type,
         flow=exception.flow,
         session_access=exception.session_access,
+        validate=exception.validate,
         pay_to=exception.pay_to,
         minimum=exception.minimum,
         maximum=exception.maximum,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -19,6 +19,7 @@ from x402_django.pricing.payees import Payee, paid_to
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
 
     from x402_django.pricing.rules import CompiledRule, RuleSet
     from x402_django.protocol.types import Offer
@@ -39,6 +40,10 @@ class Quote:
     session_access: int = 0
     #: What the view says to extensions, by key: options, or False for one it does not want.
     extensions: Mapping[str, Mapping[str, Any] | bool] = field(default_factory=dict)
+    #: The view's own look at a request that carries a payment, before anything is taken.
+    validate: Callable[[HttpRequest], HttpResponseBase | None] | None = field(
+        default=None, compare=False
+    )
     #: Where to look for what it cost a moment ago (``earlier_quotes``); None for code prices.
     source: RuleSource | None = field(default=None, compare=False, repr=False)
 
@@ -100,6 +105,7 @@ def quote_request(
         rule_name="",
         session_access=options.session_access,
         extensions=options.extensions,
+        validate=options.validate,
     )
 
 
@@ -134,6 +140,7 @@ def _quote_from_rule(source: RuleSource) -> Quote:
         session_access=code_access if rule.session_access is None else rule.session_access,
         source=source,
         extensions=options.extensions if options else {},
+        validate=options.validate if options else None,
     )
 
 

@@ -4,7 +4,8 @@
         --network eip155:84532 --asset 0x036CbD53842c5426634e7929541eC2318f3dCF7e
 
 It knows nothing of the shop but its address: no Django, no database. It prints one JSON line for
-each thing it asked for.
+each thing it asked for. With ``X402_AGENT_RPC_URL``, a node of the network, it can also pay by
+Permit2 without having approved it before.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ ERRANDS = (
     Errand("GET", "/async/quote/"),
     Errand("GET", "/api/forecast/"),
     Errand("POST", "/api/forecast/", body={"place": "Lisbon", "days": 3}),
+    Errand("GET", "/llm/?prompt=A+signature"),
     Errand("GET", "/articles/what-is-x402/"),
     Errand("GET", "/broken/", NOT_CHARGED),
 )
@@ -81,12 +83,18 @@ class Purchase:
         return 200 <= self.status < 400
 
 
-def paying_client(key: str, network: str, asset: str) -> Any:
-    """The SDK's client: pays with ``key``, in ``asset`` on ``network``, up to the limit."""
+def paying_client(key: str, network: str, asset: str, rpc_url: str = "") -> Any:
+    """The SDK's client: pays with ``key``, in ``asset`` on ``network``, up to the limit.
+
+    With ``rpc_url`` it can see whether it has approved Permit2, and sign an approval that a shop
+    pays for if it has not.
+    """
     from eth_account import Account
     from x402 import x402Client
     from x402.mechanisms.evm import EthAccountSigner
     from x402.mechanisms.evm.exact.register import register_exact_evm_client
+    from x402.mechanisms.evm.signers import EthAccountSignerWithRPC
+    from x402.mechanisms.evm.upto import UptoEvmScheme
 
     allowed: Any = {
         "network": network,
@@ -95,7 +103,10 @@ def paying_client(key: str, network: str, asset: str) -> Any:
     }
     client = x402Client()
     client.set_spend_controls({"allowed_assets": [allowed]})
-    return register_exact_evm_client(client, EthAccountSigner(Account.from_key(key)), network)
+    account = Account.from_key(key)
+    signer = EthAccountSignerWithRPC(account, rpc_url) if rpc_url else EthAccountSigner(account)
+    client.register(network, UptoEvmScheme(signer))
+    return register_exact_evm_client(client, signer, network)
 
 
 async def shop(client: Any, url: str) -> AsyncIterator[Purchase]:
@@ -154,7 +165,8 @@ def main() -> int:
     if not key:
         print("X402_AGENT_KEY is not set: the agent has nothing to pay with.", file=sys.stderr)
         return 1
-    client = paying_client(key, options.network, options.asset)
+    rpc_url = os.environ.get("X402_AGENT_RPC_URL", "")
+    client = paying_client(key, options.network, options.asset, rpc_url)
     asyncio.run(_print_purchases(client, options.url))
     return 0
 

@@ -47,6 +47,7 @@ ITEMS = (
     Item("A quotation", '@payment_required("$0.01") on an async function', "quote"),
     Item("Weather forecast", "HasPaid, a permission of Django REST framework", "forecast"),
     Item("Forecast to order", "the same view; POST is paid before it runs", "forecast", "", "POST"),
+    Item("A language model", "metered: request.payment.charge_units(tokens)", "llm"),
     Item("What is x402?", "a price rule in the admin", "article", "what-is-x402"),
     Item("Why a shop needs a ledger", "the same rule", "article", "why-a-ledger"),
     Item("A broken page", "raises: the buyer is not charged", "broken"),
@@ -68,6 +69,8 @@ def _shelf(request: HttpRequest, item: Item) -> Shelf:
         return Shelf(item, "free", ())
     offers = tuple(format_amount(one.amount, one.decimals, one.symbol) for one in quote.offers)
     price = f"${quote.price_usd.normalize():f}" if quote.price_usd is not None else offers[0]
+    if quote.unit_price_usd is not None:
+        price = f"${quote.unit_price_usd.normalize():f} per token, at most {price}"
     return Shelf(item, price, offers)
 
 

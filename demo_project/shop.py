@@ -12,7 +12,17 @@ from django.contrib.auth.models import Permission
 from django.core.management import call_command
 
 from x402_django.conf import x402
-from x402_django.constants import SCHEME_EXACT
+from x402_django.constants import (
+    PERMIT2_ADDRESS,
+    SCHEME_EXACT,
+    SCHEME_UPTO,
+    SPONSOR_EIP2612,
+    TRANSFER_EIP3009,
+    TRANSFER_PERMIT2,
+    UPTO_PROXY_ADDRESS,
+)
+from x402_django.exceptions import ServiceUnavailable
+from x402_django.facilitators.base import get_facilitator
 from x402_django.models import PaymentMethod, PriceRule
 from x402_django.protocol.assets import KnownAsset, to_checksum_address
 from x402_django.protocol.networks import display_name
@@ -38,6 +48,7 @@ def open_shop(asset: KnownAsset) -> None:
     PaymentMethod.objects.exclude(network=asset.network).update(active=False)
     method, _ = PaymentMethod.objects.get_or_create(
         scheme=SCHEME_EXACT,
+        transfer_method=TRANSFER_EIP3009,
         network=asset.network,
         asset=asset.address,
         pay_to=to_checksum_address(x402.pay_to or ""),
@@ -51,6 +62,7 @@ def open_shop(asset: KnownAsset) -> None:
     )
     if not method.active:
         PaymentMethod.objects.filter(pk=method.pk).update(active=True)
+    _offer_metered(asset, method)
     PriceRule.objects.get_or_create(
         name="Articles",
         defaults={
@@ -61,6 +73,44 @@ def open_shop(asset: KnownAsset) -> None:
             "session_access": 24 * 60 * 60,  # who has bought one may read it for a day
         },
     )
+
+
+def _offer_metered(asset: KnownAsset, method: PaymentMethod) -> None:
+    """The scheme ``upto`` for the same token, where it can be settled; else it is not offered."""
+    terms = {
+        "scheme": SCHEME_UPTO,
+        "transfer_method": TRANSFER_PERMIT2,
+        "network": asset.network,
+        "asset": asset.address,
+        "pay_to": method.pay_to,
+    }
+    if not _can_meter(method):
+        PaymentMethod.objects.filter(**terms).update(active=False)
+        return
+    metered, _ = PaymentMethod.objects.get_or_create(
+        **terms,
+        defaults={
+            "name": f"{method.name}, metered",
+            "asset_symbol": asset.symbol,
+            "asset_name": asset.name,
+            "asset_version": asset.version,
+            "asset_decimals": asset.decimals,
+            "sponsoring": SPONSOR_EIP2612,
+        },
+    )
+    PaymentMethod.objects.filter(pk=metered.pk).update(active=True)
+
+
+def _can_meter(method: PaymentMethod) -> bool:
+    """Whether its facilitator settles ``upto``, and Permit2 and the proxy are on the network."""
+    from x402_django.chain.evidence import has_code  # loads web3
+
+    try:
+        return get_facilitator(method.facilitator).settler(method.network) is not None and all(
+            has_code(method.network, address) for address in (PERMIT2_ADDRESS, UPTO_PROXY_ADDRESS)
+        )
+    except ServiceUnavailable:
+        return False
 
 
 def merchant_login(*, renew: bool) -> str | None:

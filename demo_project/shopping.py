@@ -59,12 +59,13 @@ def _purchases(url: str, asset: KnownAsset, purse: Purse, log: Path) -> Iterator
     """The agent's own words, as it says them. It gets its key, and nothing of the shop's."""
     command = [sys.executable, "-m", "demo_project.agent", url]
     command += ["--network", asset.network, "--asset", asset.address]
+    node = os.environ.get("X402_RPC_URL", "").partition(",")[0]
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     with (
         log.open("w") as diary,
         subprocess.Popen(
             command,
-            env={**kept, "X402_AGENT_KEY": purse.key},
+            env={**kept, "X402_AGENT_KEY": purse.key, "X402_AGENT_RPC_URL": node},
             stdout=subprocess.PIPE,
             stderr=diary,
             text=True,

@@ -12,6 +12,7 @@ urlpatterns = [
     path("weather/", views.weather, name="weather"),
     path("async/quote/", views.quote, name="quote"),
     path("api/forecast/", ForecastView.as_view(), name="forecast"),
+    path("llm/", views.llm, name="llm"),
     path("articles/<slug:slug>/", views.article, name="article"),
     path("broken/", views.broken, name="broken"),
     path("x402/", include("x402_django.urls")),

@@ -10,7 +10,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
 
-from demo_project import content
+from demo_project import content, model
 from demo_project.catalogue import shelves
 from x402_django.conf import x402
 from x402_django.http.decorators import payment_required
@@ -52,6 +52,26 @@ async def quote(request: HttpRequest) -> JsonResponse:
     """An async view: it waits without holding a thread."""
     await asyncio.sleep(0.01)
     return JsonResponse(secrets.choice(content.QUOTATIONS))
+
+
+@payment_required(
+    "$0.05", unit_price="$0.0001", description="A language model", mime_type="application/json"
+)
+def llm(request: HttpRequest) -> JsonResponse:
+    """Metered: the buyer authorizes five cents and pays for the tokens that were used."""
+    payment = request.payment  # type: ignore[attr-defined]
+    prompt = request.GET.get("prompt", "")[:1000]
+    completion = model.complete(prompt, most_tokens=payment.maximum_units)
+    payment.charge_units(completion.tokens)
+    return JsonResponse(
+        {
+            "completion": completion.text,
+            "usage": {
+                "prompt_tokens": completion.prompt_tokens,
+                "completion_tokens": completion.answer_tokens,
+            },
+        }
+    )
 
 
 def article(request: HttpRequest, slug: str) -> HttpResponse:

@@ -33,6 +33,22 @@ PAYWALL_HEADER: Final = "X-402-Paywall"
 SCHEME_EXACT: Final = "exact"
 #: In the ledger alone: a transfer that the payer made itself. Never in a v2 or v1 challenge.
 SCHEME_TRANSFER: Final = "transfer"
+SCHEME_UPTO: Final = "upto"
+#: The schemes whose payments are signed by the payer and settled by somebody.
+SIGNED_SCHEMES: Final = (SCHEME_EXACT, SCHEME_UPTO)
+
+#: How the money of a payment is moved (the SDK's ``assetTransferMethod``).
+TRANSFER_EIP3009: Final = "eip3009"
+TRANSFER_PERMIT2: Final = "permit2"
+
+#: Extensions: an approval of Permit2 that the payer signs and the settling wallet pays for.
+SPONSOR_EIP2612: Final = "eip2612GasSponsoring"
+SPONSOR_ERC20_APPROVAL: Final = "erc20ApprovalGasSponsoring"
+
+#: The same on every EVM network: Permit2, and the proxies that payers sign for as its spender.
+PERMIT2_ADDRESS: Final = "0x000000000022D473030F116dDEE9F6B43aC78BA3"
+EXACT_PROXY_ADDRESS: Final = "0x402085c248EeA27D92E8b30b2C58ed07f9E20001"
+UPTO_PROXY_ADDRESS: Final = "0x4020A4f3b7b90ccA423B9fabCc0CE57C6C240002"
 
 #: Largest value of a Solidity ``uint256``.
 UINT256_MAX: Final = 2**256 - 1
@@ -76,6 +92,7 @@ class Code:
     # 402, ours
     NONCE_USED: Final = "invalid_exact_evm_nonce_already_used"
     ALREADY_USED: Final = "payment_already_used"
+    PAYER_IN_DEFAULT: Final = "payer_in_default"
     # 402, transfer proofs
     PAYMENT_PENDING: Final = "payment_pending"
     INVALID_CHALLENGE: Final = "invalid_challenge"

@@ -3,6 +3,7 @@
     X402Error
     ├── ConfigurationError          a setting, price or rule is wrong (also ImproperlyConfigured)
     ├── PaymentRequired             raised by a view: "this costs …"
+    ├── InvalidCharge               a view charges more than the payer authorized (also ValueError)
     ├── MalformedPayment            the header cannot be read                        → 400
     ├── PaymentRefused              readable, but not a payment for this offer       → 402
     ├── PaymentConflict             it contradicts what its payer has sent before    → 409
@@ -76,6 +77,8 @@ class PaymentRequired(X402Error):
         mime_type: of the content being sold.
         flow: ``"authorization"``, ``"upfront"`` or ``"deferred"``; default by method.
         session_access: seconds for which a browser that has paid may come back, free.
+        unit_price: US dollars for one unit (the scheme ``upto``).
+        metered: the price is a maximum (the scheme ``upto``).
         pay_to: who is paid, as in ``payment_required``; default: the payment methods' payees.
         minimum, maximum: bounds of ``price`` in US dollars.
         validate: looks at a request that carries a payment; see ``payment_required``.
@@ -95,12 +98,16 @@ class PaymentRequired(X402Error):
         flow: str | None = None,
         session_access: int = 0,
         validate: Any = None,
+        unit_price: Any = None,
+        metered: bool = False,
         pay_to: Any = None,
         minimum: Any = None,
         maximum: Any = None,
         extensions: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        self.unit_price = unit_price
+        self.metered = metered
         self.price = price
         self.rule = rule
         self.description = description
@@ -112,6 +119,12 @@ class PaymentRequired(X402Error):
         self.minimum = minimum
         self.maximum = maximum
         self.extensions = extensions or {}
+
+
+class InvalidCharge(X402Error, ValueError):
+    """``request.payment.charge`` was given what cannot be charged. A bug of the view: 500."""
+
+    code = "invalid_charge"
 
 
 class MalformedPayment(X402Error):

@@ -26,12 +26,12 @@ from x402_django.models import (
 
 PAYMENT: Final = (
     "id", "public_id", "state", "state_changed_at", "outcome_unknown_at", "scheme", "network",
-    "asset", "payer", "nonce", "pay_to", "amount", "asset_symbol", "asset_decimals",
-    "valid_before", "price_usd", "x402_version", "flow", "facilitator", "requirements", "payload",
-    "method_id", "rule_id", "rule_name", "request_fingerprint", "request_method", "resource_url",
-    "description", "transaction", "block_number", "block_hash", "log_index", "failure_code",
-    "created_at", "settled_at", "delivered_at", "superseded_by_id", "response_status",
-    "response_headers", "response_body", "response_expires_at",
+    "asset", "verifying_contract", "payer", "nonce", "pay_to", "amount", "asset_symbol",
+    "asset_decimals", "valid_before", "price_usd", "x402_version", "flow", "facilitator",
+    "requirements", "payload", "method_id", "rule_id", "rule_name", "request_fingerprint",
+    "request_method", "resource_url", "description", "transaction", "block_number", "block_hash",
+    "log_index", "failure_code", "created_at", "settled_at", "delivered_at", "superseded_by_id",
+    "response_status", "response_headers", "response_body", "response_expires_at",
 )  # fmt: skip
 EVENT: Final = ("payment_id", "at", "from_state", "to_state", "code", "reason", "actor")
 RECEIPT: Final = (
@@ -187,7 +187,7 @@ class Books:
         self.rows[Payment].append((
             one.pk, digits[:40], fate.state, moments[-1],
             stamp(one.settling + 30) if fate.unknown else None,
-            "exact", terms.network, terms.asset, payer, f"0x{digits[40:104]}",
+            "exact", terms.network, terms.asset, terms.asset, payer, f"0x{digits[40:104]}",
             PAY_TO, terms.amount, terms.symbol, terms.decimals,
             int(one.created) + LIFETIME, terms.price_usd, version, ware.flow, facilitator,
             terms.requirements, _payload(one, payer, digits),

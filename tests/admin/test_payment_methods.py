@@ -30,6 +30,7 @@ def form(**changes: Any) -> dict[str, Any]:
         "pay_to": PAY_TO,
         "facilitator": "default",
         "scheme": "exact",
+        "transfer_method": "eip3009",
     }
     return {**values, **changes}
 
@@ -185,3 +186,15 @@ def test_transfer_proofs_need_a_network_that_can_be_read(desk: Client, settings:
     found = errors(desk, transfer_proofs="on")
     assert list(found) == ["transfer_proofs"]
     assert f'RPC_URLS to X402["NETWORKS"]["{NETWORK}"]' in found["transfer_proofs"][0]
+
+
+def test_one_token_may_be_paid_in_two_ways(desk: Client) -> None:
+    assert desk.post(reverse(ADD), form()).status_code == 302
+    again = form(name="Dollars by Permit2", transfer_method="permit2")
+    assert desk.post(reverse(ADD), again).status_code == 302
+    assert list(PaymentMethod.objects.order_by("pk").values_list("transfer_method", flat=True)) == [
+        "eip3009",
+        "permit2",
+    ]
+    assert desk.post(reverse(ADD), {**again, "name": "Once more"}).status_code == 200
+    assert PaymentMethod.objects.count() == 2

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 from web3.providers.base import JSONBaseProvider
 
-from x402_django.chain.evidence import AUTHORIZATION_USED, TRANSFER
+from x402_django.chain.methods import AUTHORIZATION_USED, PROXY_EVENTS, TRANSFER
+from x402_django.protocol.transfer_methods import PROXIES
 
 
 def word(address: str) -> str:
@@ -75,6 +76,13 @@ class ScriptedNode:
             data = "0x" + amount.to_bytes(32, "big").hex()
             logs.append({**common, "topics": topics, "data": data, "logIndex": hex(len(logs))})
 
+    def close(self, number: int, transaction: str, scheme: str = "exact") -> None:
+        """The event with which a Permit2 proxy closes its settlement, after what it has moved."""
+        logs = self.logs.setdefault(number, [])
+        event = {"address": PROXIES[scheme].lower(), "topics": ["0x" + min(PROXY_EVENTS).hex()]}
+        common = {"transactionHash": transaction, "removed": False, "data": "0x"}
+        logs.append({**common, **event, "logIndex": hex(len(logs))})
+
     # ------------------------------------------------------------------ answers
 
     def answer(self, method: str, params: list[Any]) -> Any:
@@ -93,6 +101,11 @@ class ScriptedNode:
         if number is None or number > self.head:
             return None
         return {"number": hex(number), "hash": self.hash_of(number), "timestamp": hex(number)}
+
+    def eth_getBlockByHash(self, wanted: str, full: bool) -> Any:
+        found = (n for n in range(self.head + 1) if self.hash_of(n) == wanted)
+        number = next(found, None)
+        return None if number is None else self.eth_getBlockByNumber(hex(number), full)
 
     def eth_getLogs(self, wanted: dict[str, Any]) -> Any:
         first, last = int(wanted["fromBlock"], 16), int(wanted["toBlock"], 16)

@@ -13,6 +13,7 @@ import pytest
 from eth_utils.abi import event_abi_to_log_topic, function_abi_to_4byte_selector
 
 from x402_django.chain.devchain.artifacts import load_artifact
+from x402_django.chain.devchain.deployment import DEPLOYED
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTRACTS = ROOT / "contracts"
@@ -23,9 +24,13 @@ NAMES = [
     "LyingDollar",
     "LyingFactory",
     "Multicall3",
+    "Permit2",
+    "PlainDollar",
     "SmartWallet",
     "SmartWalletFactory",
     "TestDollar",
+    "X402ExactPermit2Proxy",
+    "X402UptoPermit2Proxy",
 ]
 
 
@@ -70,7 +75,7 @@ def test_recompiling_gives_the_same_artifacts(tmp_path: Path) -> None:
         assert path.read_text() == (ARTIFACTS / path.name).read_text(), path.name
 
 
-@pytest.mark.parametrize("name", ["TestDollar", "SmartWalletFactory", "Multicall3"])
+@pytest.mark.parametrize("name", DEPLOYED.values())
 def test_genesis_contracts_need_no_constructor(name: str) -> None:
     kinds = {entry["type"] for entry in load_artifact(name).abi}
     assert "constructor" not in kinds
@@ -136,3 +141,49 @@ def test_multicall_has_the_known_selectors() -> None:
         "tryAggregate": "bce38bd7",
         "tryBlockAndAggregate": "399542e9",
     }
+
+
+def test_permit2_and_its_proxies_have_the_selectors_that_the_sdk_calls() -> None:
+    """Permit2's are written down; the proxies' are those of the SDK's own ABIs."""
+    from x402.mechanisms.evm import constants as sdk
+
+    permit2 = {
+        entry["name"]: function_abi_to_4byte_selector(entry).hex()  # type: ignore[arg-type]
+        for entry in load_artifact("Permit2").abi
+        if entry["type"] == "function"
+    }
+    assert permit2 == {
+        "DOMAIN_SEPARATOR": "3644e515",
+        "invalidateUnorderedNonces": "3ff9dcb1",
+        "nonceBitmap": "4fe02b44",
+        "permitWitnessTransferFrom": "137c29fe",
+    }
+    for name, abis in (
+        (
+            "X402ExactPermit2Proxy",
+            (
+                sdk.X402_EXACT_PERMIT2_PROXY_ABI,
+                sdk.X402_EXACT_PERMIT2_PROXY_SETTLE_WITH_PERMIT_ABI,
+            ),
+        ),
+        (
+            "X402UptoPermit2Proxy",
+            (sdk.X402_UPTO_PERMIT2_PROXY_ABI, sdk.X402_UPTO_PERMIT2_PROXY_SETTLE_WITH_PERMIT_ABI),
+        ),
+    ):
+        ours = {
+            function_abi_to_4byte_selector(entry)  # type: ignore[arg-type]
+            for entry in load_artifact(name).abi
+            if entry["type"] == "function"
+        }
+        assert {function_abi_to_4byte_selector(abi[0]) for abi in abis} < ours  # type: ignore[arg-type]
+
+
+def test_addresses_are_the_sdks() -> None:
+    from x402.mechanisms.evm import constants as sdk
+
+    from x402_django import constants
+
+    assert constants.PERMIT2_ADDRESS == sdk.PERMIT2_ADDRESS
+    assert constants.EXACT_PROXY_ADDRESS == sdk.X402_EXACT_PERMIT2_PROXY_ADDRESS
+    assert constants.UPTO_PROXY_ADDRESS == sdk.X402_UPTO_PERMIT2_PROXY_ADDRESS

@@ -17,8 +17,9 @@ from web3 import Web3
 from x402_django.chain.devchain import DevChain
 from x402_django.chain.devchain.accounts import DEPLOYER_INDEX, dev_accounts
 from x402_django.chain.devchain.deployment import (
+    DEPLOYED,
     FACTORY_ADDRESS,
-    MULTICALL3_ADDRESS,
+    PLAIN_TOKEN_ADDRESS,
     TOKEN_ADDRESS,
 )
 from x402_django.chain.devchain.errors import TransactionRejected
@@ -84,15 +85,15 @@ def test_addresses_are_what_the_deployer_would_create() -> None:
     from eth_utils.crypto import keccak
 
     deployer = bytes.fromhex(dev_accounts()[DEPLOYER_INDEX].address[2:])
-    created = [to_checksum_address(keccak(rlp.encode([deployer, n]))[12:]) for n in (0, 1)]
-    assert created == [TOKEN_ADDRESS, FACTORY_ADDRESS]
+    created = [to_checksum_address(keccak(rlp.encode([deployer, n]))[12:]) for n in (0, 1, 2)]
+    assert created == [TOKEN_ADDRESS, FACTORY_ADDRESS, PLAIN_TOKEN_ADDRESS]
 
 
 def test_genesis_has_contracts_and_money(chain: DevChain) -> None:
     w3 = Web3(chain.provider())
     assert chain.network == "eip155:1337"
     assert chain.height == 0
-    for address in (TOKEN_ADDRESS, FACTORY_ADDRESS, MULTICALL3_ADDRESS):
+    for address in DEPLOYED:
         assert len(w3.eth.get_code(to_checksum_address(address))) > 1_000
     assert [account.address for account in chain.accounts][:2] == [
         "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",

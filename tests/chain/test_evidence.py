@@ -12,7 +12,7 @@ from tests.chain import support
 from tests.chain.support import NETWORK, PRICE, SETTLER, direct, facilitator_body, node_down, sign
 from tests.settings import PAY_TO
 from x402_django import clock
-from x402_django.chain import evidence
+from x402_django.chain import evidence, methods
 from x402_django.chain.devchain import DevChain
 from x402_django.chain.devchain.deployment import MULTICALL3_ADDRESS
 from x402_django.chain.evidence import (
@@ -20,8 +20,8 @@ from x402_django.chain.evidence import (
     authorization_used,
     chain_time,
     find_settlement,
-    transfer_in_receipt,
 )
+from x402_django.chain.methods import transfer_in_receipt
 from x402_django.exceptions import RpcUnavailable
 from x402_django.testing.chain import (
     deploy_contract,
@@ -227,12 +227,12 @@ def word(address: str) -> bytes:
 
 
 def used(index, nonce=NONCE, payer=PAYER, token=TOKEN):
-    topics = [evidence.AUTHORIZATION_USED, word(payer), nonce]
+    topics = [methods.AUTHORIZATION_USED, word(payer), nonce]
     return {"address": token, "topics": topics, "data": b"", "logIndex": index}
 
 
 def moved(index, amount=PRICE, payer=PAYER, to=PAY_TO, token=TOKEN):
-    topics = [evidence.TRANSFER, word(payer), word(to)]
+    topics = [methods.TRANSFER, word(payer), word(to)]
     data = amount.to_bytes(32, "big")
     return {"address": token, "topics": topics, "data": data, "logIndex": index}
 

@@ -11,7 +11,7 @@ from tests.settings import PAY_TO
 from x402_django.chain import transfers
 from x402_django.chain.devchain import DevChain
 from x402_django.chain.devchain.deployment import TOKEN_ADDRESS
-from x402_django.chain.evidence import AUTHORIZATION_USED, TRANSFER
+from x402_django.chain.methods import AUTHORIZATION_USED, TRANSFER
 from x402_django.chain.transfers import Transfer, plain_transfers
 from x402_django.exceptions import RpcUnavailable
 from x402_django.testing.chain import deploy_smart_wallet, new_payer

@@ -1,13 +1,20 @@
-"""One live site per test module, for as long as the module's tests run."""
+"""One live site per test module, for as long as the module's tests run; the TypeScript clients."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.clients.live import Site, live_site, postgres_database
+from tests.conftest import missing_service
+
+NODE = Path(__file__).parent / "node"
+INSTALL_SECONDS = 300
 
 
 @pytest.fixture(scope="module", params=["wsgi", "asgi"])
@@ -37,3 +44,31 @@ def pair(
             live_site(directory, servers=2, database_url=database_url) as site,
         ):
             yield site
+
+
+@pytest.fixture(scope="session")
+def clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the runner scripts, with the clients installed beside them."""
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        missing_service("Node.js with npm", "install Node.js 20 or newer")
+    kept = os.environ.get("X402_NODE_CLIENTS")
+    directory = Path(kept) if kept else tmp_path_factory.mktemp("node")
+    shutil.copytree(
+        NODE, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules")
+    )
+    lock = (NODE / "package-lock.json").read_text()
+    installed = directory / "installed-lock.json"
+    if not (installed.exists() and installed.read_text() == lock):
+        done = subprocess.run(
+            [str(npm), "ci"],
+            cwd=directory,
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_SECONDS,
+            check=False,
+        )
+        if done.returncode:
+            missing_service("The npm registry", done.stderr[-500:])
+        installed.write_text(lock)
+    return directory

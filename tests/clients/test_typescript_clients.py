@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -18,41 +17,9 @@ import httpx
 import pytest
 
 from tests.clients.live import PAY_TO, Site, assert_bought_once, decode_header, live_site
-from tests.conftest import missing_service
 from x402_django.chain.devchain.deployment import TOKEN_ADDRESS
 
 pytestmark = pytest.mark.node
-
-NODE = Path(__file__).parent / "node"
-INSTALL_SECONDS = 300
-
-
-@pytest.fixture(scope="session")
-def clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of the runner scripts, with the clients installed beside them."""
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        missing_service("Node.js with npm", "install Node.js 20 or newer")
-    kept = os.environ.get("X402_NODE_CLIENTS")
-    directory = Path(kept) if kept else tmp_path_factory.mktemp("node")
-    shutil.copytree(
-        NODE, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules")
-    )
-    lock = (NODE / "package-lock.json").read_text()
-    installed = directory / "installed-lock.json"
-    if not (installed.exists() and installed.read_text() == lock):
-        done = subprocess.run(
-            [str(npm), "ci"],
-            cwd=directory,
-            capture_output=True,
-            text=True,
-            timeout=INSTALL_SECONDS,
-            check=False,
-        )
-        if done.returncode:
-            missing_service("The npm registry", done.stderr[-500:])
-        installed.write_text(lock)
-    return directory
 
 
 def buy(

@@ -23,6 +23,7 @@ from x402_django.payments.claims import claim_known
 from x402_django.payments.confirmation import confirm_pending_payments
 from x402_django.payments.deferred import settle_deferred
 from x402_django.payments.maintenance import release_stale_claims
+from x402_django.protocol.transfer_methods import Terms
 from x402_django.protocol.types import PresentedPayment, SignedPayment
 from x402_django.testing.chain import dev_chain, reset_dev_chains
 from x402_django.testing.submission import submit_authorization
@@ -123,10 +124,13 @@ def test_the_logs_of_an_authorization_with_its_nonce(chain, agent, transfer):
 def test_a_payment_that_is_not_payable_any_more(agent, transfer):
     signed = sign(agent.account)
     change(transfer, nonce=signed.nonce, state="settled", settled_at=ago(1))
-    presented = PresentedPayment(
-        version=2, scheme="exact", accepted=None, network=NETWORK,
+    terms = Terms(
         payer=agent.address, to=signed.offer.pay_to,
         value=1, valid_after=0, valid_before=1, nonce=signed.nonce, signature=bytes(65),
+    )  # fmt: skip
+    presented = PresentedPayment(
+        version=2, scheme="exact", accepted=None, network=NETWORK,
+        transfer_method="eip3009", terms=terms,
     )  # fmt: skip
     assert claim_known(presented, facts()) is None
 

@@ -21,6 +21,7 @@ DRAWN = {
     ("claimed", "released"),
     ("verified", "settling"),
     ("verified", "released"),
+    ("verified", "waived"),
     ("settling", "settled"),
     ("settling", "failed"),
     ("settling", "expired"),

@@ -158,7 +158,7 @@ def test_a_transfer_before_its_challenge_is_not_settled_by_the_scan(node) -> Non
     confirm_pending_payments()
     old.refresh_from_db()
     young.refresh_from_db()
-    assert (old.state, young.state) == ("settling", "final")
+    assert (old.state, young.state) == ("failed", "final")
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,21 @@ def test_another_transfer_in_its_transaction_settles_nothing(
     node.transfer(95, "0x" + "ee" * 32, TOKEN.lower(), (PAYER, PAY_TO, PRICE))
     confirm_pending_payments()
     row.refresh_from_db()
-    assert (row.state, Receipt.objects.count()) == ("settling", 0)
+    assert (row.state, Receipt.objects.count()) == ("failed", 0)
+
+
+@pytest.mark.parametrize("scheme", ["exact", "upto"])
+def test_what_a_proxy_moved_settles_no_proof(node, scheme) -> None:
+    """It is a payment by Permit2, here or at another site of the payee's (threat 25)."""
+    stolen, honest = proofs(2)
+    mine(node, [stolen, honest], [95])
+    node.close(95, stolen.transaction, scheme)
+    for _ in range(2):
+        confirm_pending_payments()
+    stolen.refresh_from_db()
+    honest.refresh_from_db()
+    assert (stolen.state, honest.state) == ("failed", "final")
+    assert Receipt.objects.get().payment == honest
 
 
 def test_more_than_was_asked_is_booked(node) -> None:

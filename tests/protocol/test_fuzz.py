@@ -150,10 +150,14 @@ def test_any_good_payment_is_read_exactly_however_it_is_written(
     text = json.dumps(document, indent=indent)
     presented = read_payment_header({"PAYMENT-SIGNATURE": encode(text)})
     assert presented is not None
-    assert (presented.value, presented.valid_after, presented.valid_before) == numbers
-    assert presented.payer == to_checksum_address("0x" + payer.hex())
-    assert presented.nonce == "0x" + nonce.hex()
-    assert presented.signature == signature
+    assert (
+        presented.terms.value,
+        presented.terms.valid_after,
+        presented.terms.valid_before,
+    ) == numbers
+    assert presented.terms.payer == to_checksum_address("0x" + payer.hex())
+    assert presented.terms.nonce == "0x" + nonce.hex()
+    assert presented.terms.signature == signature
 
 
 def walk(value: Any) -> Any:

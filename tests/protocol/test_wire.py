@@ -27,8 +27,19 @@ from tests.protocol.builders import (
     with_payload,
 )
 from x402_django.constants import Code
+from x402_django.protocol.transfer_methods import Terms
 from x402_django.protocol.types import PresentedPayment
 from x402_django.protocol.wire import read_payment_header
+
+TERMS = Terms(
+    payer=PAYER,
+    to=PAY_TO,
+    value=10_000,
+    valid_after=1_700_000_000,
+    valid_before=1_700_000_900,
+    nonce=NONCE,
+    signature=bytes.fromhex(SIGNATURE[2:]),
+)
 
 
 class TestWellFormed:
@@ -41,14 +52,9 @@ class TestWellFormed:
             version=2,
             scheme="exact",
             network="eip155:84532",
+            transfer_method="eip3009",
             accepted=make_offer().as_v2(),
-            payer=PAYER,
-            to=PAY_TO,
-            value=10_000,
-            valid_after=1_700_000_000,
-            valid_before=1_700_000_900,
-            nonce=NONCE,
-            signature=bytes.fromhex(SIGNATURE[2:]),
+            terms=TERMS,
             resource_url=URL,
             extensions={},
         )
@@ -58,14 +64,9 @@ class TestWellFormed:
             version=1,
             scheme="exact",
             network="eip155:84532",
+            transfer_method="eip3009",
             accepted=None,
-            payer=PAYER,
-            to=PAY_TO,
-            value=10_000,
-            valid_after=1_700_000_000,
-            valid_before=1_700_000_900,
-            nonce=NONCE,
-            signature=bytes.fromhex(SIGNATURE[2:]),
+            terms=TERMS,
             resource_url=None,
             extensions={},
         )
@@ -75,7 +76,7 @@ class TestWellFormed:
         request = RequestFactory().get("/", headers={"payment-signature": value})
         presented = read_payment_header(request.headers)
         assert presented is not None
-        assert presented.nonce == NONCE
+        assert presented.terms.nonce == NONCE
 
     def test_optional_parts_may_be_absent_or_null(self) -> None:
         bare = v2_payload()
@@ -115,14 +116,14 @@ class TestWellFormed:
         with override_settings(X402={"MAX_HEADER_BYTES": 65536}):
             presented = read_payment_header(with_payload(signature="0x" + "0f" * length))
         assert presented is not None
-        assert presented.signature == b"\x0f" * length
+        assert presented.terms.signature == b"\x0f" * length
 
     def test_the_whole_range_of_uint256(self) -> None:
         presented = read_payment_header(
             with_authorization(value=str(2**256 - 1), validAfter="0", validBefore=str(2**256 - 1))
         )
         assert presented is not None
-        assert (presented.value, presented.valid_after) == (2**256 - 1, 0)
+        assert (presented.terms.value, presented.terms.valid_after) == (2**256 - 1, 0)
 
     @override_settings(X402={"NETWORKS": {"eip155:31337": {"V1_NAME": "devchain"}}})
     def test_v1_name_from_settings(self) -> None:
@@ -187,10 +188,13 @@ class TestRefused:
         headers = v1_headers(network=network, payload={"transaction": "AQAB"})
         assert_refused(headers, Code.INVALID_NETWORK)
 
-    def test_permit2(self) -> None:
+    def test_permit2_is_not_known_to_v1(self) -> None:
         payload = {"signature": SIGNATURE, "permit2Authorization": {"from": PAYER}}
-        assert_refused(v2_headers(payload=payload), Code.UNSUPPORTED_SCHEME)
         assert_refused(v1_headers(payload=payload), Code.UNSUPPORTED_SCHEME)
+
+    def test_upto_is_paid_by_permit2_only(self) -> None:
+        accepted = make_offer().as_v2() | {"scheme": "upto"}
+        assert_refused(v2_headers(accepted=accepted), Code.UNSUPPORTED_SCHEME)
 
     def test_v1_payload_is_not_read_as_v2(self) -> None:
         value = encode(v1_payload())

@@ -7,6 +7,7 @@ urlpatterns = [
     path("free/", views.free, name="free"),
     path("weather/", views.weather, name="weather"),
     path("async-weather/", views.async_weather, name="async-weather"),
+    path("metered/", views.metered, name="metered"),
     path("broken/", views.broken, name="broken"),
     path("missing/", views.missing, name="missing"),
     path("flaky/", views.upfront_flaky, name="flaky"),

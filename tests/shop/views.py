@@ -36,6 +36,21 @@ async def async_weather(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"weather": "windy", "payer": request.payment.payer})  # type: ignore[attr-defined]
 
 
+@payment_required("$0.10", unit_price="$0.0001")
+def metered(request: HttpRequest) -> HttpResponse:
+    """Charges what the query says: ``charge`` (dollars), ``atomic`` or ``units``."""
+    runs["metered"] += 1
+    payment = request.payment  # type: ignore[attr-defined]
+    for name, amount in request.GET.items():
+        if name == "charge":
+            payment.charge(amount)
+        elif name == "atomic":
+            payment.charge(int(amount))
+        elif name == "units":
+            payment.charge_units(int(amount))
+    return JsonResponse({"due": payment.due, "most": payment.maximum_units})
+
+
 @payment_required("$0.01")
 def broken(request: HttpRequest) -> HttpResponse:
     runs["broken"] += 1

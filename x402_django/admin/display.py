@@ -126,12 +126,20 @@ def moment(seconds: int) -> str:
     return formats.date_format(when, "DATETIME_FORMAT")
 
 
+#: What whoever holds it could send: signatures, also of approvals, and signed transactions.
+_SECRET = frozenset({"signature", "signedTransaction"})
+
+
 def redacted_payload(payload: Mapping[str, Any]) -> dict[str, Any]:
     """A payment payload with its signature cut: the rest is public on chain, the signature isn't.
 
     An authorization that was never settled can be sent by whoever holds its signature.
     """
-    shown = dict(payload)
-    if shown.get("signature"):
-        shown["signature"] = str(shown["signature"])[:SIGNATURE_PREFIX] + "…"
-    return shown
+    return {
+        name: redacted_payload(value)
+        if isinstance(value, Mapping)
+        else str(value)[:SIGNATURE_PREFIX] + "…"
+        if value and name in _SECRET
+        else value
+        for name, value in payload.items()
+    }

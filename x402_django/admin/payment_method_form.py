@@ -86,15 +86,8 @@ class PaymentMethodForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = PaymentMethod
         fields = (
-            "name",
-            "active",
-            "priority",
-            *_TOKEN_FIELDS,
-            "pay_to",
-            "facilitator",
-            "scheme",
-            "transfer_proofs",
-            *AMOUNT_FIELDS,
+            *("name", "active", "priority", *_TOKEN_FIELDS, "pay_to", "facilitator"),
+            *("scheme", "transfer_method", "sponsoring", "transfer_proofs", *AMOUNT_FIELDS),
         )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -53,7 +53,11 @@ class PaymentMethodAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
                 ),
             },
         ),
-        (_("Payee"), {"fields": ("pay_to", "facilitator", "scheme", "transfer_proofs")}),
+        (_("Payee"), {"fields": ("pay_to", "facilitator")}),
+        (
+            _("How it is paid"),
+            {"fields": ("scheme", "transfer_method", "sponsoring", "transfer_proofs")},
+        ),
         (_("Amounts"), {"fields": AMOUNT_FIELDS}),
     )
 

@@ -13,6 +13,8 @@ from django.utils.translation import gettext as _
 from x402_django.admin.display import network_label
 from x402_django.admin.routes import example_path, named_routes
 from x402_django.conf import x402
+from x402_django.exceptions import FacilitatorUnavailable
+from x402_django.facilitators.settlers import name_settlers
 from x402_django.http.middleware import OPTIONS_ATTRIBUTE
 from x402_django.models import PaymentMethod, PriceRule
 from x402_django.pricing.methods import OfferTemplate, method_template, settings_templates
@@ -56,16 +58,20 @@ def preview_rule(
     compiled = compile_rule(rule, active, default)
     if compiled.error:
         return Preview(problems=(compiled.error,))
+    try:
+        offers = name_settlers(compiled.offers)
+    except FacilitatorUnavailable:
+        return Preview(problems=(_("No facilitator settles such payments at the moment."),))
     challenge = Challenge(
         resource_url=_example_url(rule, request),
         description=compiled.description,
         mime_type=compiled.mime_type,
-        offers=compiled.offers,
+        offers=offers,
     )
     v1_body = challenge.v1_body()
     return Preview(
         resource_url=challenge.resource_url,
-        ways_to_pay=tuple(_in_words(offer) for offer in compiled.offers),
+        ways_to_pay=tuple(_in_words(offer) for offer in offers),
         not_offered=_not_offered(compiled.offers, [*map(method_template, active), *default]),
         payee_note=_payee_note(rule),
         flow=_flow_in_words(rule),

@@ -55,6 +55,7 @@ class PriceRuleForm(forms.ModelForm):  # type: ignore[type-arg]
             "valid_until",
             "price_usd",
             "token_amount",
+            "unit_price_usd",
             "payment_methods",
             "flow",
             "session_access",

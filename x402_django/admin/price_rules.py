@@ -51,7 +51,10 @@ class PriceRuleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     fieldsets = (
         (None, {"fields": ("name", "active", "priority")}),
         (_("Applies to"), {"fields": ("url_names", "key", "methods", "valid_from", "valid_until")}),
-        (_("Price"), {"fields": ("price_usd", "token_amount", "payment_methods", "flow")}),
+        (
+            _("Price"),
+            {"fields": ("price_usd", "token_amount", "unit_price_usd", "payment_methods", "flow")},
+        ),
         (_("Earlier prices"), {"fields": ("previous_prices_shown",)}),
         (_("Coming back"), {"fields": ("session_access",)}),
         (_("What the buyer is told"), {"fields": ("description", "mime_type")}),

@@ -1,32 +1,26 @@
 """What the chain itself says about a payment; the only proof there is.
 
-A payment is proven by one successful receipt that holds the token's
-``AuthorizationUsed(payer, nonce)`` (EIP-3009) and the ``Transfer(payer, payTo, value)``
-(EIP-20) that belongs to it. Who submitted the transaction does not matter: anybody may.
+A payment is proven by one successful transaction that has the ``Transfer(payer, payTo, value)``
+(EIP-20) which belongs to its authorization; what that means for each transfer method is in
+``methods``. Who submitted the transaction does not matter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from eth_typing import HexStr
-from eth_utils.crypto import keccak
 from web3 import Web3
-from web3.exceptions import ContractLogicError
-from web3.types import BlockIdentifier, FilterParams, TxParams
+from web3.types import BlockIdentifier, FilterParams
 
+from x402_django.chain.methods import method_for
 from x402_django.chain.receipts import read_receipt
 from x402_django.chain.rpc import checksum, get_web3, rpc_errors
 from x402_django.conf import x402
 from x402_django.exceptions import RpcUnavailable
 from x402_django.protocol.types import Settlement, SignedPayment
-
-AUTHORIZATION_USED: Final = keccak(text="AuthorizationUsed(address,bytes32)")
-TRANSFER: Final = keccak(text="Transfer(address,address,uint256)")
-_AUTHORIZATION_STATE: Final = keccak(text="authorizationState(address,bytes32)")[:4]
 
 #: How much block timestamps may lag behind our clock when a search is bounded by time.
 _CLOCK_SLACK: Final = timedelta(minutes=10)
@@ -88,7 +82,7 @@ def find_settlement(
             found = _in_transaction(w3, signed, transaction)
             if found is not None:
                 return found
-        if not _read_state(w3, signed, "latest"):
+        if not method_for(signed).is_used(w3, signed, "latest"):
             return None
         for candidate in _transactions_using(w3, signed, from_block, since):
             found = _in_transaction(w3, signed, candidate)
@@ -98,14 +92,14 @@ def find_settlement(
 
 
 def authorization_used(signed: SignedPayment) -> bool:
-    """Whether the token has this authorization as used or cancelled, at the newest block.
+    """Whether this authorization was used or cancelled, at the newest block.
 
-    Raises RpcUnavailable if the chain, or the token on it, does not answer.
+    Raises RpcUnavailable if the chain, or the contract that keeps the nonces, does not answer.
     """
     network = signed.offer.network
     w3 = get_web3(network)
     with rpc_errors(network):
-        return _read_state(w3, signed, "latest")
+        return method_for(signed).is_used(w3, signed, "latest")
 
 
 def authorization_state(signed: SignedPayment, *, depth: int = 0) -> AuthorizationState:
@@ -120,10 +114,17 @@ def authorization_state(signed: SignedPayment, *, depth: int = 0) -> Authorizati
         if depth:
             block = w3.eth.get_block(max(block["number"] - depth, 0))
         return AuthorizationState(
-            used=_read_state(w3, signed, block["number"]),
+            used=method_for(signed).is_used(w3, signed, block["number"]),
             block_number=block["number"],
             timestamp=block["timestamp"],
         )
+
+
+def paying_log(network: str, receipt: Mapping[str, Any], signed: SignedPayment) -> int | None:
+    """The index of the log that pays ``signed`` in a receipt, or None. Raises RpcUnavailable."""
+    w3 = get_web3(network)
+    with rpc_errors(network):
+        return method_for(signed).paying_log(w3, receipt, signed)
 
 
 def chain_time(network: str, block_number: int | None = None) -> int:
@@ -141,46 +142,11 @@ def has_code(network: str, address: str) -> bool:
         return len(w3.eth.get_code(checksum(address))) > 0
 
 
-def transfer_in_receipt(receipt: Mapping[str, Any], signed: SignedPayment) -> int | None:
-    """The index of the log that pays ``signed`` in a receipt, or None if it does not.
-
-    One transaction may carry several authorizations of the same payer and value, so each
-    ``AuthorizationUsed`` is paired with its own ``Transfer``: the first matching one after it
-    and before the token's next ``AuthorizationUsed``. Two payments never share a log.
-    """
-    if receipt["status"] != 1:
-        return None
-    logs = (log for log in receipt["logs"] if _same(log["address"], signed.offer.asset))
-    used = [AUTHORIZATION_USED, _word(signed.payer), bytes.fromhex(signed.nonce[2:])]
-    transfer = [TRANSFER, _word(signed.payer), _word(signed.offer.pay_to)]
-    for authorization, moved, log in authorized_transfers(logs):
-        if authorization == used and moved == transfer and bytes(log["data"]) == _amount(signed):
-            return int(log["logIndex"])
-    return None
-
-
-def authorized_transfers(
-    logs: Iterable[Mapping[str, Any]],
-) -> Iterator[tuple[list[bytes], list[bytes], Mapping[str, Any]]]:
-    """Each ``Transfer`` of one token in one transaction with the authorization it belongs to.
-
-    Yields the topics of the last ``AuthorizationUsed`` before it, its own topics and its log, in
-    the order of the logs. What comes before the first authorization belongs to none.
-    """
-    authorization: list[bytes] | None = None
-    for log in sorted(logs, key=lambda log: int(log["logIndex"])):
-        topics = [bytes(topic) for topic in log["topics"]]
-        if topics[:1] == [AUTHORIZATION_USED]:
-            authorization = topics
-        elif topics[:1] == [TRANSFER] and authorization is not None:
-            yield authorization, topics, log
-
-
 def _in_transaction(w3: Web3, signed: SignedPayment, transaction: str) -> Evidence | None:
     receipt = read_receipt(signed.offer.network, transaction)
     if receipt is None:
         return None
-    log_index = transfer_in_receipt(receipt, signed)
+    log_index = method_for(signed).paying_log(w3, receipt, signed)
     if log_index is None:
         return None
     return Evidence(
@@ -192,28 +158,10 @@ def _in_transaction(w3: Web3, signed: SignedPayment, transaction: str) -> Eviden
     )
 
 
-def _read_state(w3: Web3, signed: SignedPayment, block: BlockIdentifier) -> bool:
-    data = _AUTHORIZATION_STATE + _word(signed.payer) + bytes.fromhex(signed.nonce[2:])
-    call: TxParams = {
-        "to": checksum(signed.offer.asset),
-        "data": HexStr("0x" + data.hex()),
-    }
-    try:
-        answer = bytes(w3.eth.call(call, block))
-    except ContractLogicError:
-        answer = b""
-    if len(answer) != 32:
-        raise RpcUnavailable(
-            f"The token {signed.offer.asset} on {signed.offer.network} "
-            "does not say whether an authorization was used."
-        )
-    return any(answer)
-
-
 def _transactions_using(
     w3: Web3, signed: SignedPayment, from_block: int | None, since: datetime | None
 ) -> Iterator[str]:
-    """Hashes of transactions that used the authorization, going back from the newest block."""
+    """Hashes of transactions that may have settled it, going back from the newest block."""
     span = x402.network(signed.offer.network).log_range
     oldest_time = signed.valid_after
     if since is not None:
@@ -221,7 +169,8 @@ def _transactions_using(
     last = int(w3.eth.block_number)
     for _ in range(MAX_LOG_QUERIES):
         first = max(last - span + 1, from_block or 0, 0)
-        logs = w3.eth.get_logs(_used_filter(signed, first, last))
+        where: FilterParams = {"fromBlock": first, "toBlock": last}
+        logs = w3.eth.get_logs({**method_for(signed).log_filter(signed), **where})
         yield from ("0x" + bytes(log["transactionHash"]).hex() for log in reversed(logs))
         if first <= (from_block or 0) or w3.eth.get_block(first)["timestamp"] < oldest_time:
             return
@@ -229,25 +178,3 @@ def _transactions_using(
     raise RpcUnavailable(
         f"The logs of {signed.offer.network} were searched back to block {last + 1} in vain."
     )
-
-
-def _used_filter(signed: SignedPayment, first: int, last: int) -> FilterParams:
-    topics = (AUTHORIZATION_USED, _word(signed.payer), bytes.fromhex(signed.nonce[2:]))
-    return {
-        "address": checksum(signed.offer.asset),
-        "fromBlock": first,
-        "toBlock": last,
-        "topics": [HexStr("0x" + topic.hex()) for topic in topics],
-    }
-
-
-def _same(address: str, other: str) -> bool:
-    return address.lower() == other.lower()
-
-
-def _word(address: str) -> bytes:
-    return bytes(12) + bytes.fromhex(address[2:])
-
-
-def _amount(signed: SignedPayment) -> bytes:
-    return signed.offer.amount.to_bytes(32, "big")

@@ -19,8 +19,8 @@ from web3.exceptions import ContractLogicError
 from x402_django.chain import multicall, outbox, rehearsal
 from x402_django.chain.batch import ask_each
 from x402_django.chain.broadcast import Verdict, look_once
-from x402_django.chain.evidence import AUTHORIZATION_USED, transfer_in_receipt
 from x402_django.chain.fees import FEE_QUESTIONS, Fees, fees_from, gas_limit, within_ceiling
+from x402_django.chain.methods import AUTHORIZATION_USED, transfer_in_receipt
 from x402_django.chain.rpc import checksum, get_web3, rpc_errors
 from x402_django.chain.storing import Draft, NotAboardError, Passenger
 from x402_django.exceptions import RpcUnavailable

@@ -15,7 +15,7 @@ from eth_typing import HexStr
 from web3 import Web3
 from web3.types import FilterParams
 
-from x402_django.chain.evidence import AUTHORIZATION_USED, TRANSFER
+from x402_django.chain.methods import AUTHORIZATION_USED, TRANSFER
 from x402_django.chain.receipts import read_receipt
 from x402_django.chain.rpc import checksum, get_web3, rpc_errors
 from x402_django.conf import x402

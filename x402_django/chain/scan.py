@@ -2,7 +2,8 @@
 
 The transfers to our payees say in which transactions to look, and the ``AuthorizationUsed`` logs
 of the same blocks say which payments they are: logs exist for successful transactions only, so no
-receipt is needed (see ``evidence`` for what counts as proof).
+receipt is needed (see ``methods`` for what counts as proof). Where a proxy has moved money by
+Permit2, its event says so, and a payment is known by the place at which it was found to be settled.
 
 What is found here is proof. What is not found may be a node that lags or forgets, and proves
 nothing.
@@ -16,13 +17,23 @@ from itertools import groupby
 from typing import Any, Final
 
 from x402_django.chain.batch import Question, RpcRefused, ask
-from x402_django.chain.evidence import AUTHORIZATION_USED, TRANSFER, authorized_transfers
+from x402_django.chain.methods import (
+    AUTHORIZATION_USED,
+    PROXY_EVENTS,
+    TRANSFER,
+    authorized_transfers,
+    is_proxy_event,
+)
 from x402_django.exceptions import RpcUnavailable
 from x402_django.protocol.assets import to_checksum_address
+from x402_django.protocol.transfer_methods import PROXIES
 from x402_django.protocol.types import Settlement
 
 #: Payees per log query; nodes limit the alternatives of a topic.
 _PAYEES_PER_QUERY: Final = 500
+#: Events that say what has moved the money of a transfer, and of whom besides the tokens.
+_MOVERS: Final = ["0x" + event.hex() for event in sorted({AUTHORIZATION_USED, *PROXY_EVENTS})]
+_PROXIES: Final = sorted(PROXIES.values())
 
 
 class ChainMoved(RpcUnavailable):
@@ -64,13 +75,15 @@ class Piece:
 
     ``authorized``: transfers by the authorization ``(asset, payer, nonce)`` they belong to, in
     their order. ``plain``: those that surely belong to none, by transaction; where the sender used
-    an authorization in the same transaction, only its receipt can tell them apart.
+    an authorization in the same transaction, only its receipt can tell them apart. ``permitted``:
+    those of transactions in which one of x402's Permit2 proxies has closed a settlement, the same.
     """
 
     first: int
     last: Block
     authorized: dict[tuple[str, str, str], list[Transfer]] = field(default_factory=dict)
     plain: dict[str, list[Transfer]] = field(default_factory=dict)
+    permitted: dict[str, list[Transfer]] = field(default_factory=dict)
 
 
 def read_view(network: str, numbers: Sequence[int] = (), tags: Sequence[str] = ()) -> View:
@@ -139,20 +152,24 @@ def _read(
         if not transfers:
             return piece
         numbers = [log["blockNumber"] for log in transfers]
-        used = _logs(min(numbers), max(numbers), assets, [_hex(AUTHORIZATION_USED)])
+        used = _logs(min(numbers), max(numbers), [*assets, *_PROXIES], [_MOVERS])
         logs, end = ask(network, [used, _block(hex(last))])
         if _as_block(network, end) != block:
             raise ChainMoved(f"The chain {network} was reorganised while it was read.")
         homes = {_home(log) for log in transfers}
-        used_logs = (_as_log(log) for log in logs if not _removed(log))
-        _pair(piece, [*transfers, *(log for log in used_logs if _home(log) in homes)])
+        movers = [_as_log(log) for log in logs if not _removed(log)]
+        closed = {log["transactionHash"] for log in movers if is_proxy_event(log, log["topics"])}
+        _pair(piece, [*transfers, *(log for log in movers if _home(log) in homes)], closed)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RpcUnavailable(f"The RPC endpoint of {network} sent malformed logs.") from error
     return piece
 
 
-def _pair(piece: Piece, logs: list[dict[str, Any]]) -> None:
-    """Fill ``piece``: a token's logs of one transaction belong together."""
+def _pair(piece: Piece, logs: list[dict[str, Any]], closed: Collection[str]) -> None:
+    """Fill ``piece``: a token's logs of one transaction belong together.
+
+    In transactions of ``closed`` a proxy has moved something.
+    """
     logs.sort(key=_home)
     for (number, block_hash, _, _), together in groupby(logs, key=_home):
         if not piece.first <= number <= piece.last.number:
@@ -165,7 +182,10 @@ def _pair(piece: Piece, logs: list[dict[str, Any]]) -> None:
         for log in group:
             transfer = _as_transfer(log, log["topics"])
             if transfer is not None and log["topics"][1] not in authorizers:
-                piece.plain.setdefault(log["transactionHash"], []).append(transfer)
+                home = log["transactionHash"]
+                (piece.permitted if home in closed else piece.plain).setdefault(home, []).append(
+                    transfer
+                )
         for authorization, moved, found in authorized_transfers(group):
             transfer = _as_transfer(found, moved)
             if transfer is None or len(authorization) != 3 or authorization[1] != moved[1]:

@@ -1,8 +1,8 @@
 """What the chain says about a transfer that somebody made by themselves.
 
 The proof is a successful receipt that holds the token's ``Transfer(sender, payTo, value)``
-(EIP-20). Transfers that belong to an authorization (EIP-3009) are left out: those are settled
-payments of the ``exact`` scheme, whoever submitted them, and must not count twice.
+(EIP-20). Transfers that belong to an authorization (EIP-3009) or that a proxy made (Permit2) are
+left out: those are settled payments of a scheme, whoever submitted them, and must not count twice.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from web3.exceptions import ContractLogicError, TransactionNotFound
 from web3.types import TxParams
 
 from x402_django.chain.batch import ask
-from x402_django.chain.evidence import AUTHORIZATION_USED, TRANSFER
+from x402_django.chain.methods import AUTHORIZATION_USED, TRANSFER, is_proxy_event
 from x402_django.chain.receipts import read_receipt
 from x402_django.chain.rpc import checksum, get_web3, rpc_errors
 from x402_django.exceptions import RpcUnavailable
@@ -83,26 +83,31 @@ def read_transfers(
 def plain_transfers(receipt: Mapping[str, Any], asset: str, pay_to: str) -> Iterator[Transfer]:
     """The receipt's transfers of ``asset`` to ``pay_to`` that belong to no authorization.
 
-    An ``AuthorizationUsed`` is followed by its own transfer: the authorizer's next one.
+    An ``AuthorizationUsed`` is followed by its own transfer: the authorizer's next one. The event
+    of a proxy comes after the transfer that the proxy has made.
     """
-    logs = sorted(
-        (log for log in receipt["logs"] if str(log["address"]).lower() == asset.lower()),
-        key=lambda log: int(log["logIndex"]),
-    )
+    found: list[Transfer] = []
     authorizer = b""
-    for log in logs:
+    for log in sorted(receipt["logs"], key=lambda log: int(log["logIndex"])):
         topics = [bytes(topic) for topic in log["topics"]]
+        if is_proxy_event(log, topics):
+            del found[-1:]
+        if str(log["address"]).lower() != asset.lower():
+            continue
         if topics[:1] == [AUTHORIZATION_USED]:
             authorizer = b"".join(topics[1:2])
         elif topics[:1] == [TRANSFER] and len(topics) == 3 and len(bytes(log["data"])) == 32:
             if topics[1] == authorizer:
                 authorizer = b""
             elif topics[2] == _word(pay_to):
-                yield Transfer(
-                    sender=checksum("0x" + topics[1][12:].hex()),
-                    value=int.from_bytes(bytes(log["data"]), "big"),
-                    log_index=int(log["logIndex"]),
+                found.append(
+                    Transfer(
+                        sender=checksum("0x" + topics[1][12:].hex()),
+                        value=int.from_bytes(bytes(log["data"]), "big"),
+                        log_index=int(log["logIndex"]),
+                    )
                 )
+    return iter(found)
 
 
 def sender_of_known(network: str, transaction: str) -> str | None:

@@ -60,6 +60,8 @@ _SPECIFIED: Final = {
     "invalid_exact_evm_insufficient_balance": Code.INSUFFICIENT_FUNDS,
     "invalid_exact_evm_network_mismatch": Code.INVALID_NETWORK,
     "network_mismatch": Code.INVALID_NETWORK,
+    "permit2_insufficient_balance": Code.INSUFFICIENT_FUNDS,
+    "permit2_invalid_nonce": Code.NONCE_USED,
 }
 
 
@@ -152,6 +154,13 @@ class BaseFacilitator:
             FacilitatorUnavailable: no answer could be had.
         """
         raise NotImplementedError
+
+    def settler(self, network: str) -> str | None:
+        """The wallet that settles the scheme ``upto`` on ``network``; payers sign for it alone.
+
+        None where it settles no such payments. Raises as ``supported``.
+        """
+        return None
 
     def supports(self, network: str, scheme: str) -> bool:
         """Whether it settles ``scheme`` on ``network`` (CAIP-2). Raises as ``supported``."""

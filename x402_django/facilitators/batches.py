@@ -106,11 +106,11 @@ def _is_over(row: ChainTransaction, signed: SignedPayment, payment_id: int) -> b
     """Whether the transaction is mined and has left the authorization unused."""
     from x402_django.chain import queue
     from x402_django.chain.broadcast import look
-    from x402_django.chain.evidence import authorization_used, transfer_in_receipt
+    from x402_django.chain.evidence import authorization_used, paying_log
 
     try:
         receipt = look(row)
-        if receipt is None or transfer_in_receipt(receipt, signed) is not None:
+        if receipt is None or paying_log(row.network, receipt, signed) is not None:
             return False
         if authorization_used(signed):
             return False
@@ -148,13 +148,16 @@ def _outcome(
     deadline: float,
 ) -> Settlement:
     """Judge a stored transaction by its receipt, when it has one."""
-    from x402_django.chain.evidence import transfer_in_receipt
+    from x402_django.chain.evidence import paying_log
     from x402_django.chain.outbox import await_receipt
 
     receipt = receipt or await_receipt(row, deadline=deadline)
     if receipt is None:
         raise SettlementUnknown(transaction=row.hash)
-    log_index = transfer_in_receipt(receipt, signed)
+    try:
+        log_index = paying_log(row.network, receipt, signed)
+    except RpcUnavailable as error:
+        raise SettlementUnknown(transaction=row.hash) from error
     if log_index is None:
         raise facilitator.not_settled(row, signed, payment_id)
     return Settlement(

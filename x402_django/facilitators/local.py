@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from x402_django.chain import wallets
 from x402_django.conf import x402
-from x402_django.constants import SCHEME_EXACT, Code
+from x402_django.constants import SCHEME_EXACT, SCHEME_UPTO, TRANSFER_PERMIT2, Code
 from x402_django.exceptions import (
     ConfigurationError,
     FacilitatorUnavailable,
@@ -19,6 +19,7 @@ from x402_django.exceptions import (
     SettlementUnknown,
     X402Error,
 )
+from x402_django.facilitators import permit2
 from x402_django.facilitators.base import BaseFacilitator, Kind, reason_code
 from x402_django.facilitators.batches import settle_batch
 from x402_django.facilitators.lane import Lane
@@ -123,13 +124,16 @@ class LocalFacilitator(BaseFacilitator):
         return [Keeper(account, low) for account in self.accounts]
 
     def verify(self, signed: SignedPayment) -> None:
+        self.refuse_over_budget(signed)  # before the view works for what cannot be settled
+        if signed.offer.transfer_method == TRANSFER_PERMIT2:
+            permit2.verify(self, signed)
+            return
         if signed.offer.scheme != SCHEME_EXACT:
             raise PaymentRefused(code=Code.UNSUPPORTED_SCHEME)
-        self.refuse_over_budget(signed)  # before the view works for what cannot be settled
         if is_plain(signed) and self._plain.settles(signed):
             return
         signer = self._signer(signed)
-        scheme = self._scheme(signer, signed)
+        scheme = self.scheme_over(signer, signed)
         payload, requirements = sdk_models(signed)
         try:
             answer = scheme.verify(payload, requirements)
@@ -157,8 +161,15 @@ class LocalFacilitator(BaseFacilitator):
 
     def supported(self) -> frozenset[Kind]:
         return frozenset(
-            (SCHEME_EXACT, name) for name, network in x402.networks.items() if network.has_rpc
+            (scheme, name)
+            for name, network in x402.networks.items()
+            if network.has_rpc
+            for scheme in (SCHEME_EXACT, SCHEME_UPTO)
         )
+
+    def settler(self, network: str) -> str | None:
+        """The first wallet: payers must sign for one of them."""
+        return self.account.address
 
     def check(self) -> list[CheckMessage]:
         from django.core.checks import Error
@@ -213,7 +224,7 @@ class LocalFacilitator(BaseFacilitator):
         from x402_django.chain import outbox, queue
 
         signer = self._signer(signed, payment_id)
-        signer.account = self._least_busy(signed.offer.network)
+        signer.account = self._sender(signed)
         signer.patient, signer.deadline = False, deadline
         reason = self._run_scheme(signer, signed)
         row = signer.settlement
@@ -253,6 +264,15 @@ class LocalFacilitator(BaseFacilitator):
             gas_per_payer=limits[1],
         )
 
+    def _sender(self, signed: SignedPayment) -> LocalAccount:
+        """The wallet that is to settle: the one that was signed for, or any."""
+        if not signed.offer.settler:
+            return self._least_busy(signed.offer.network)
+        for account in self.accounts:
+            if account.address == signed.offer.settler:
+                return account
+        raise SettlementFailed(code="upto_facilitator_mismatch")
+
     def _least_busy(self, network: str) -> LocalAccount:
         """The wallet with the fewest transactions that wait for their block."""
         if len(self.accounts) == 1:
@@ -279,6 +299,14 @@ class LocalFacilitator(BaseFacilitator):
         queue.mark_missed(row.pk, [payment_id])
         return SettlementFailed(transaction=row.hash)
 
+    def simulating_signer(self, signed: SignedPayment) -> OutboxSigner:
+        """A signer that simulates what it is to send."""
+        from x402_django.chain.simulation import SimulatingSigner
+
+        return SimulatingSigner(
+            signed.offer.network, self.account, facilitator=self.alias, max_gas=self.gas_per_payment
+        )
+
     def _signer(self, signed: SignedPayment, payment_id: int | None = None) -> OutboxSigner:
         from x402_django.chain.signer import OutboxSigner
 
@@ -290,9 +318,11 @@ class LocalFacilitator(BaseFacilitator):
             max_gas=self.gas_per_payment,
         )
 
-    def _scheme(self, signer: OutboxSigner, signed: SignedPayment) -> Any:
+    def scheme_over(self, signer: OutboxSigner, signed: SignedPayment) -> Any:
+        """The SDK's code for the payment's scheme, over ``signer``."""
         return build_scheme(
             signer,
+            scheme=signed.offer.scheme,
             factories=list(self.options.get("ALLOWED_FACTORIES", ())),
             # No wallet is deployed for a payment that has gone bad since it was verified.
             simulate=is_erc6492(signed.signature),
@@ -302,7 +332,7 @@ class LocalFacilitator(BaseFacilitator):
         """The SDK's reason if it says the settlement failed; what it says is only a reason."""
         payload, requirements = sdk_models(signed)
         try:
-            answer = self._scheme(signer, signed).settle(payload, requirements)
+            answer = self.scheme_over(signer, signed).settle(payload, requirements)
         except (RuntimeError, X402Error) as error:
             signer.trouble = signer.trouble or error
             return None

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from x402_django import clock
+from x402_django.constants import TRANSFER_EIP3009
 from x402_django.exceptions import FacilitatorUnavailable, PaymentRefused, RpcUnavailable
 from x402_django.facilitators.combining import Combiner
 from x402_django.protocol.signatures import check_eoa_signature
@@ -24,7 +25,12 @@ _MARGIN = 6
 
 
 def is_plain(signed: SignedPayment) -> bool:
-    """Whether the payer's own key signed it, in the form that needs no contract to check it."""
+    """Whether the payer's own key signed it, in the form that needs no contract to check it.
+
+    Only the tokens' own authorizations (EIP-3009): who may call Permit2's proxies is their affair.
+    """
+    if signed.offer.transfer_method != TRANSFER_EIP3009:
+        return False
     try:
         return check_eoa_signature(signed)
     except PaymentRefused:

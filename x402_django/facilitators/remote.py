@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from django.utils.module_loading import import_string
 
 from x402_django.conf import x402
-from x402_django.constants import Code
+from x402_django.constants import SCHEME_UPTO, Code
 from x402_django.exceptions import (
     ConfigurationError,
     FacilitatorUnavailable,
@@ -28,6 +28,7 @@ from x402_django.facilitators.answers import DEFINITE, OUT_OF_ORDER
 from x402_django.facilitators.base import BaseFacilitator, Kind, reason_code
 from x402_django.facilitators.capabilities import DEFAULT_TTL, CachedCapabilities
 from x402_django.protocol import networks, sdk
+from x402_django.protocol.assets import is_address, to_checksum_address
 from x402_django.protocol.types import Settlement
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class RemoteFacilitator(BaseFacilitator):
     def __init__(self, alias: str, options: Mapping[str, Any]) -> None:
         super().__init__(alias, options)
         self.trusted = options.get("TRUST") is True
+        self._settlers: dict[str, str] = {}
 
     @property
     def url(self) -> str:
@@ -99,7 +101,7 @@ class RemoteFacilitator(BaseFacilitator):
 
     def request_models(self, signed: SignedPayment) -> tuple[Any, Any]:
         """Payload and requirements as the SDK's models, for ``/verify`` and ``/settle``."""
-        return sdk.to_sdk_payload(signed), sdk.to_sdk_requirements(signed.offer)
+        return sdk.to_sdk_payload(signed), sdk.to_sdk_requirements(signed.due)
 
     def verify(self, signed: SignedPayment) -> None:
         payload, requirements = self.request_models(signed)
@@ -156,6 +158,12 @@ class RemoteFacilitator(BaseFacilitator):
         """As of the last time it was asked, which is not before somebody wants to know."""
         return self._capabilities.get()
 
+    def settler(self, network: str) -> str | None:
+        """As the service says in its ``/supported``."""
+        self.supported()
+        address = self._settlers.get(network, "")
+        return to_checksum_address(address) if is_address(address) else None
+
     @cached_property
     def _capabilities(self) -> CachedCapabilities:
         ttl = float(self.options.get("SUPPORTED_TTL", DEFAULT_TTL))
@@ -170,11 +178,13 @@ class RemoteFacilitator(BaseFacilitator):
             raise
         except Exception as error:  # noqa: BLE001 - as in verify
             raise self._unavailable("supported", error) from None
-        return frozenset(
-            (kind.scheme, _caip2(str(kind.network)))
-            for kind in answer.kinds
-            if kind.x402_version == self.x402_version
-        )
+        kinds = [kind for kind in answer.kinds if kind.x402_version == self.x402_version]
+        self._settlers = {
+            _caip2(str(kind.network)): str((kind.extra or {}).get("facilitatorAddress") or "")
+            for kind in kinds
+            if kind.scheme == SCHEME_UPTO
+        }
+        return frozenset((kind.scheme, _caip2(str(kind.network))) for kind in kinds)
 
     def check(self) -> list[CheckMessage]:
         from django.core.checks import Error, Warning

@@ -18,14 +18,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger("x402_django.facilitators")
 
 
-def build_scheme(signer: OutboxSigner, *, factories: Sequence[str], simulate: bool) -> Any:
-    """The facilitator's side of ``exact``; ``factories`` may deploy payers' wallets.
+def build_scheme(
+    signer: OutboxSigner, *, scheme: str, factories: Sequence[str], simulate: bool
+) -> Any:
+    """The facilitator's side of ``scheme``; ``factories`` may deploy payers' wallets.
 
     ``simulate`` the whole settlement once more before anything of it is sent. The outbox simulates
     each transaction before it takes a nonce, which is enough where there is only one.
     """
     return sdk.facilitator_scheme(
         cast(Any, signer),  # its receipts have the SDK's shape but are not of its class
+        scheme=scheme,
         pending_store=ForgetfulStore(),
         eip6492_allowed_factories=list(factories),
         simulate_in_settle=simulate,
@@ -47,7 +50,7 @@ class ForgetfulStore:
 
 def sdk_models(signed: SignedPayment) -> tuple[Any, Any]:
     """The payload and the requirements, of the SDK's classes."""
-    return sdk.to_sdk_payload(signed), sdk.to_sdk_requirements(signed.offer)
+    return sdk.to_sdk_payload(signed), sdk.to_sdk_requirements(signed.due)
 
 
 def is_chain_behind(signed: SignedPayment, code: str) -> bool:

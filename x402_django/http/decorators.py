@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -30,6 +31,8 @@ def payment_required(
     flow: str | None = None,
     session_access: int = 0,
     validate: Callable[[HttpRequest], HttpResponseBase | None] | None = None,
+    unit_price: str | Decimal | None = None,
+    metered: bool = False,
     pay_to: PayeeSource | None = None,
     minimum: Price | None = None,
     maximum: Price | None = None,
@@ -58,6 +61,10 @@ def payment_required(
         validate: called with a request that carries a payment, before anything is taken. What it
             raises (``ValidationError``) or returns (a response ≥ 400) is the answer, and nobody is
             charged. For views that are paid before they run.
+        metered: the price is a maximum, and the view calls ``request.payment.charge(…)``; asked
+            for by the scheme ``upto``, where there is a payment method of it (docs/schemes.md).
+        unit_price: US dollars for one unit, for ``request.payment.charge_units(n)``; implies
+            ``metered``.
         pay_to: who is paid, instead of the payment methods' payees: an address, addresses by
             CAIP-2 network, or a callable of the request that returns either (docs/prices.md).
         minimum, maximum: US dollars; a ``price`` beyond them becomes them.
@@ -79,6 +86,8 @@ def payment_required(
         minimum=minimum,
         maximum=maximum,
         extensions=extensions or {},
+        unit_price=unit_price,
+        metered=metered,
     )
 
     def decorate(view: View) -> View:
@@ -121,6 +130,8 @@ def ensure_open(request: HttpRequest, options: PaidViewOptions, view: Any) -> No
         flow=options.flow,
         session_access=options.session_access,
         validate=options.validate,
+        unit_price=options.unit_price,
+        metered=options.metered,
         pay_to=options.pay_to,
         minimum=options.minimum,
         maximum=options.maximum,

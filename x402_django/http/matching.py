@@ -13,8 +13,15 @@ from typing import TYPE_CHECKING
 from django.core.exceptions import ValidationError
 
 from x402_django.constants import Code
-from x402_django.exceptions import ConfigurationError, MalformedPayment, PaymentRefused, X402Error
+from x402_django.exceptions import (
+    ConfigurationError,
+    FacilitatorUnavailable,
+    MalformedPayment,
+    PaymentRefused,
+    X402Error,
+)
 from x402_django.http import responses
+from x402_django.http.quoting import with_settlers
 from x402_django.http.resource import payment_headers
 from x402_django.payments.claims import known_payment
 from x402_django.pricing import Quote, earlier_quotes
@@ -39,8 +46,9 @@ def match_quote(
         return match_offer(presented, quote.offers, resource_url=resource_url), quote
     except PaymentRefused:
         for earlier in earlier_quotes(quote):
-            with suppress(PaymentRefused):
-                return match_offer(presented, earlier.offers, resource_url=resource_url), earlier
+            with suppress(PaymentRefused, FacilitatorUnavailable):
+                offers = with_settlers(earlier).offers
+                return match_offer(presented, offers, resource_url=resource_url), earlier
         raise
 
 

@@ -26,10 +26,11 @@ from x402_django.extensions.registry import may_admit
 from x402_django.http import responses
 from x402_django.http.access import presented_access
 from x402_django.http.gate import abandon, close_gate, open_gate
+from x402_django.http.quoting import quote_for
 from x402_django.http.resource import carries_payment
 from x402_django.http.state import ATTRIBUTE, GateState, is_never_for_sale
 from x402_django.payments.delivery import discard
-from x402_django.pricing import PaidViewOptions, Quote, quote_request
+from x402_django.pricing import PaidViewOptions, Quote
 from x402_django.pricing.cache import fresh_rules
 
 if TYPE_CHECKING:
@@ -141,6 +142,8 @@ def quote_exception(request: HttpRequest, exception: PaymentRequired) -> Quote:
         description=exception.description,
         mime_type=exception.mime_type,
         flow=exception.flow,
+        unit_price=exception.unit_price,
+        metered=exception.metered,
         session_access=exception.session_access,
         validate=exception.validate,
         pay_to=exception.pay_to,
@@ -148,7 +151,7 @@ def quote_exception(request: HttpRequest, exception: PaymentRequired) -> Quote:
         maximum=exception.maximum,
         extensions=exception.extensions,
     )
-    quote = quote_request(request, options, _url_name(request))
+    quote = quote_for(request, options, _url_name(request))
     if quote is None:
         raise ServiceUnavailable()
     return quote
@@ -193,7 +196,7 @@ def _open_for_view(
     if state.is_open:  # the second run of a view that asked
         return None
     try:
-        quote = quote_request(request, options, _url_name(request))
+        quote = quote_for(request, options, _url_name(request))
     except ServiceUnavailable as trouble:
         state.answered = True
         return _cannot_be_sold(request, trouble)

@@ -168,16 +168,16 @@ def paid(request: HttpRequest, response: HttpResponseBase, payment: Payment) -> 
     """
     name, value = encode_settlement(
         version=1 if V1_PAYMENT_HEADER in payment_headers(request) else 2,
-        success=payment.is_paid,
+        success=payment.is_done,
         network=payment.network,
         transaction=payment.transaction,
         payer=payment.payer,
         amount=payment.amount,
-        error_reason=None if payment.is_paid else Code.SETTLEMENT_PENDING,
+        error_reason=None if payment.is_done else Code.SETTLEMENT_PENDING,
         extensions=registry.acknowledgements(payment, request),
     )
     response[name] = value
-    url = None if payment.is_paid else payment_status_url(payment)
+    url = None if payment.is_done else payment_status_url(payment)
     if url:
         links = [response["Link"]] if response.has_header("Link") else []
         response["Link"] = ", ".join([*links, f'<{url}>; rel="status"'])

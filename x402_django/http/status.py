@@ -77,6 +77,8 @@ def _facts(payment: Payment) -> dict[str, Any]:
 def _advice(payment: Payment) -> str:
     """What the payer should do next, as one word."""
     state = Payment.State
+    if payment.state == state.WAIVED:
+        return "done"
     if payment.is_paid:
         return "done" if payment.delivered_at else "same_payment"
     if payment.state in (state.CLAIMED, state.VERIFIED, state.SETTLING, state.REVERSED):

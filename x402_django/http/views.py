@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ class PaymentRequiredMixin:
     price_mime_type: str = ""
     payment_flow: str | None = None
     session_access: int = 0
+    unit_price: str | Decimal | None = None
+    metered: bool = False
     minimum_price: Price | None = None
     maximum_price: Price | None = None
     payment_extensions: Mapping[str, Mapping[str, Any] | bool] = MappingProxyType({})
@@ -90,6 +93,8 @@ class PaymentRequiredMixin:
             validate=fitness
             if cls.validate_request is not PaymentRequiredMixin.validate_request
             else None,
+            unit_price=initkwargs.get("unit_price", cls.unit_price),
+            metered=initkwargs.get("metered", cls.metered),
             pay_to=payee if cls.get_pay_to is not PaymentRequiredMixin.get_pay_to else None,
             minimum=initkwargs.get("minimum_price", cls.minimum_price),
             maximum=initkwargs.get("maximum_price", cls.maximum_price),
@@ -115,6 +120,8 @@ class PaymentRequiredMixin:
                 flow=self.payment_flow,
                 session_access=self.session_access,
                 validate=self.validate_request,
+                unit_price=self.unit_price,
+                metered=self.metered,
                 pay_to=self.get_pay_to(request),
                 minimum=self.minimum_price,
                 maximum=self.maximum_price,

@@ -1,4 +1,4 @@
-"""An exact ``uint256`` column, on every database.
+"""Columns of our own: an exact ``uint256`` on every database, and who keeps a payer's nonces.
 
 PostgreSQL has ``numeric(78, 0)``: exact, ordered, summed exactly. SQLite has no such type (its
 ``decimal`` is a float beyond 2**53), so there the number is stored as 78 digits of text, left
@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.core import exceptions
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db.models import Aggregate, Field
+from django.db.models import Aggregate, CharField, Field
 from django.utils.translation import gettext_lazy as _
 
 from x402_django.constants import UINT256_MAX
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.models import Model
     from django.db.models.sql.compiler import SQLCompiler
 
 #: Decimal digits of 2**256 - 1.
@@ -146,7 +147,30 @@ class _ExactSumAggregate:
         return None if self.total is None else str(self.total)
 
 
+class _PaddedSumAggregate(_ExactSumAggregate):
+    """``X402_PADDED_SUM``: the same in the form of the column, to be compared in SQL."""
+
+    def finalize(self) -> str | None:
+        return None if self.total is None else str(self.total).zfill(DIGITS)
+
+
 def register_sqlite_functions(*, connection: BaseDatabaseWrapper, **kwargs: object) -> None:
     """Receiver of ``connection_created``: give SQLite the aggregate that ``ExactSum`` calls."""
     if connection.vendor == "sqlite":
         connection.connection.create_aggregate("X402_EXACT_SUM", 1, _ExactSumAggregate)
+        connection.connection.create_aggregate("X402_PADDED_SUM", 1, _PaddedSumAggregate)
+
+
+class VerifyingContractField(CharField):  # type: ignore[type-arg]
+    """The contract in whose EIP-712 domain a payment was signed; by default its ``asset``.
+
+    A token verifies its own authorizations (EIP-3009). Whatever moves money in another way names
+    the contract that keeps its nonces.
+    """
+
+    def pre_save(self, model_instance: Model, add: bool) -> Any:
+        value = super().pre_save(model_instance, add)
+        if not value:
+            value = model_instance.asset  # type: ignore[attr-defined]
+            setattr(model_instance, self.attname, value)
+        return value

@@ -14,7 +14,8 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from x402_django.models.callbacks import SettledCallbacks
-from x402_django.models.fields import Uint256Field
+from x402_django.models.charges import Charges
+from x402_django.models.fields import Uint256Field, VerifyingContractField
 from x402_django.models.merchant import Flow, PaymentMethod, PriceRule
 from x402_django.models.querysets import AppendOnlyQuerySet, PaymentQuerySet
 from x402_django.models.service import FacilitatorKey
@@ -25,11 +26,13 @@ def new_public_id() -> str:
     return secrets.token_hex(20)
 
 
-class Payment(SettledCallbacks, models.Model):
+class Payment(SettledCallbacks, Charges, models.Model):
     """One authorization or transfer that a client presented, and all that became of it.
 
     ``requirements`` and ``payload`` are the v2 forms of the offer and of the signed
     authorization as they were accepted; a later edit of a rule or method changes neither.
+    Under the scheme ``upto``, ``amount`` and ``price_usd`` are the most that may be charged until
+    the payment is settled, and then what was charged; the most stays in ``requirements``.
     Where ``scheme`` is ``transfer``, ``payload`` is the proof of a transfer that the payer made
     itself, ``nonce`` names that proof, ``facilitator`` is empty and ``amount`` is what was
     transferred, which may be more than ``requirements`` ask.
@@ -41,6 +44,7 @@ class Payment(SettledCallbacks, models.Model):
         SETTLING = "settling", _("settling")
         SETTLED = "settled", _("settled")
         FINAL = "final", _("final")
+        WAIVED = "waived", _("nothing charged")
         REJECTED = "rejected", _("rejected")
         RELEASED = "released", _("released")
         FAILED = "failed", _("failed")
@@ -77,6 +81,7 @@ class Payment(SettledCallbacks, models.Model):
     scheme = models.CharField(_("scheme"), max_length=32)
     network = models.CharField(_("network"), max_length=64)
     asset = models.CharField(_("token contract"), max_length=42)
+    verifying_contract = VerifyingContractField(_("contract that keeps the nonces"), max_length=42)
     payer = models.CharField(_("payer"), max_length=42)
     nonce = models.CharField(_("authorization nonce"), max_length=66)
     pay_to = models.CharField(_("paid to"), max_length=42)
@@ -86,6 +91,13 @@ class Payment(SettledCallbacks, models.Model):
     valid_before = Uint256Field(_("authorization valid before"))
     price_usd = models.DecimalField(
         _("price in US dollars"), max_digits=18, decimal_places=8, null=True, blank=True
+    )
+    unit_price_usd = models.DecimalField(
+        _("price of one unit in US dollars"),
+        max_digits=24,
+        decimal_places=16,
+        null=True,
+        blank=True,
     )
 
     x402_version = models.PositiveSmallIntegerField(_("x402 version"))
@@ -157,7 +169,7 @@ class Payment(SettledCallbacks, models.Model):
         ordering = ["-pk"]
         constraints = [
             models.UniqueConstraint(
-                fields=["network", "asset", "payer", "nonce", "kind"],
+                fields=["network", "verifying_contract", "payer", "nonce", "kind"],
                 name="x402_payment_authorization_uniq",
             ),
             models.UniqueConstraint(
@@ -197,6 +209,12 @@ class Payment(SettledCallbacks, models.Model):
                 condition=Q(flow="deferred", state__in=["verified", "settling", "reversed"]),
                 name="x402_payment_exposed_idx",
             ),
+            # All that the sum of what is reserved reads; see ``reservations``.
+            models.Index(
+                fields=["payer", "asset", "state", "block_number", "amount"],
+                condition=Q(scheme="upto"),
+                name="x402_payment_reserved_idx",
+            ),
             models.Index(
                 fields=["payer", "state_changed_at"],
                 condition=Q(state__in=["failed", "expired"]),
@@ -232,6 +250,11 @@ class Payment(SettledCallbacks, models.Model):
     def is_paid(self) -> bool:
         """Whether the money has arrived, as far as the ledger knows."""
         return self.state in (self.State.SETTLED, self.State.FINAL)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no more money is to move: it has arrived, or none was charged."""
+        return self.is_paid or self.state == self.State.WAIVED
 
 
 class ServicePayment(Payment):

@@ -16,6 +16,10 @@ from x402_django.constants import (
     FLOW_UPFRONT,
     MAX_SESSION_ACCESS,
     SCHEME_EXACT,
+    SCHEME_UPTO,
+    SPONSOR_EIP2612,
+    TRANSFER_EIP3009,
+    TRANSFER_PERMIT2,
 )
 from x402_django.models.fields import Uint256Field
 from x402_django.models.previous_prices import PriceRuleQuerySet, keeping_price
@@ -41,6 +45,20 @@ class Scheme(models.TextChoices):
     """x402 payment schemes this version settles."""
 
     EXACT = SCHEME_EXACT, _("exact: pay precisely the price")
+    UPTO = SCHEME_UPTO, _("upto: authorize the price, pay what was used")
+
+
+class TransferMethod(models.TextChoices):
+    """How the money is moved (the protocol's ``assetTransferMethod``)."""
+
+    EIP3009 = TRANSFER_EIP3009, _("EIP-3009: the token moves it by the payer's signature")
+    PERMIT2 = TRANSFER_PERMIT2, _("Permit2: for any token that the payer has approved for it")
+
+
+class Sponsoring(models.TextChoices):
+    """Who pays for approving Permit2, by the name of the protocol's extension."""
+
+    EIP2612 = SPONSOR_EIP2612, _("We, by EIP-2612 permit; the token must know it")
 
 
 class PaymentMethod(models.Model):
@@ -67,6 +85,20 @@ class PaymentMethod(models.Model):
         _("token EIP-712 version"), max_length=16, help_text=_("As the token's version().")
     )
     asset_decimals = models.PositiveSmallIntegerField(_("token decimals"), default=6)
+    transfer_method = models.CharField(
+        _("transfer method"),
+        max_length=16,
+        choices=TransferMethod,
+        default=TransferMethod.EIP3009,
+        help_text=_("Most tokens but USDC and EURC know Permit2 only."),
+    )
+    sponsoring = models.CharField(
+        _("approval of Permit2"),
+        max_length=32,
+        choices=Sponsoring,
+        blank=True,
+        help_text=_("Empty: payers approve Permit2 themselves, and pay the gas of it."),
+    )
     pay_to = models.CharField(_("pay to"), max_length=42, validators=[validate_address])
     facilitator = models.CharField(
         _("facilitator"),
@@ -126,8 +158,18 @@ class PaymentMethod(models.Model):
         ordering = ["-priority", "pk"]
         constraints = [
             models.UniqueConstraint(fields=["name"], name="x402_method_name_uniq"),
+            models.CheckConstraint(
+                condition=~Q(scheme=SCHEME_UPTO) | Q(transfer_method=TRANSFER_PERMIT2),
+                name="x402_method_upto_permit2",
+                violation_error_message=_("The scheme “upto” needs the transfer method Permit2."),
+            ),
+            models.CheckConstraint(
+                condition=Q(sponsoring="") | Q(transfer_method=TRANSFER_PERMIT2),
+                name="x402_method_sponsors_permit2",
+                violation_error_message=_("Only an approval of Permit2 can be paid for."),
+            ),
             models.UniqueConstraint(
-                fields=["scheme", "network", "asset", "pay_to"],
+                fields=["scheme", "transfer_method", "network", "asset", "pay_to"],
                 name="x402_method_uniq",
                 violation_error_message=_("This way of being paid exists already."),
             ),
@@ -182,6 +224,18 @@ class PriceRule(models.Model):
         null=True,
         blank=True,
         help_text=_("In the token's smallest unit; instead of a price in dollars."),
+    )
+    unit_price_usd = models.DecimalField(
+        _("price of one unit in US dollars"),
+        max_digits=24,
+        decimal_places=16,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
+        help_text=_(
+            "For the scheme “upto”: what one unit costs, such as a token of a language model. "
+            "The price above is then the most that is paid."
+        ),
     )
     description = models.CharField(
         _("description"), max_length=500, blank=True, help_text=_("Shown to the payer.")

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
     from x402_django.models.ledger import Payment
 
-#: What identifies an authorization on its chain (EIP-3009: nonces are per token and authorizer),
-#: and whose books it is in.
-IDENTITY = ("network", "asset", "payer", "nonce", "kind")
+#: What identifies an authorization on its chain, and whose books it is in. Nonces are kept for each
+#: payer by the contract that verifies the signature: the token (EIP-3009) or, for all tokens,
+#: Permit2.
+IDENTITY = ("network", "verifying_contract", "payer", "nonce", "kind")
 
 #: ``PaymentQuerySet.owed_for`` in SQL. The states are written out so that SQLite, too, sees that
 #: the partial index of debts applies.

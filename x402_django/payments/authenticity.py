@@ -9,7 +9,6 @@ has no code and is not wrapped for deployment cannot be any of them and is a for
 from __future__ import annotations
 
 from x402_django.conf import x402
-from x402_django.constants import Code
 from x402_django.exceptions import PaymentRefused, RpcUnavailable
 from x402_django.facilitators.base import get_facilitator
 from x402_django.models import Payment
@@ -18,7 +17,7 @@ from x402_django.protocol.types import SignedPayment
 
 
 def refuse_forgery(signed: SignedPayment) -> None:
-    """Raise PaymentRefused (Code.INVALID_SIGNATURE) for what cannot be the payer's signature.
+    """Raise PaymentRefused (its method's code) for what cannot be the payer's signature.
 
     Passing proves nothing yet: the facilitator verifies. If the network cannot be read, that is
     left to the facilitator altogether.
@@ -35,7 +34,7 @@ def refuse_forgery(signed: SignedPayment) -> None:
         return
     if forged:
         raise PaymentRefused(
-            "The payment was not signed by its payer.", code=Code.INVALID_SIGNATURE
+            "The payment was not signed by its payer.", code=signed.method.codes.signature
         )
 
 
@@ -52,6 +51,6 @@ def authenticate(signed: SignedPayment, known: Payment | None = None) -> None:
     """
     if check_eoa_signature(signed):
         return
-    if known is not None and known.payload == signed.payload_dict():
+    if known is not None and known.payload == signed.snapshot():
         return
     get_facilitator(signed.offer.facilitator).verify(signed)  # moves no money

@@ -1,9 +1,9 @@
 """Who owns an authorization that a client presents.
 
 ``claim`` is the first thing that happens to a well-formed payment, before anything is verified
-or run: it inserts the ledger row, and the database's unique constraint on (network, asset,
-payer, nonce) decides between any number of copies, on any number of machines. What it returns
-says what the request is entitled to.
+or run: it inserts the ledger row, and the database's unique constraint on (network, verifying
+contract, payer, nonce) decides between any number of copies, on any number of machines. What it
+returns says what the request is entitled to.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from django.db import IntegrityError, router, transaction
 
 from x402_django import clock
 from x402_django.conf import x402
-from x402_django.constants import FLOW_UPFRONT, SCHEME_EXACT, Code
+from x402_django.constants import FLOW_AUTHORIZATION, FLOW_UPFRONT, SCHEME_UPTO, Code
 from x402_django.exceptions import ConfigurationError, InvalidTransition, PaymentRefused
 from x402_django.facilitators.base import get_facilitator
 from x402_django.models import Payment, PaymentEvent
@@ -28,6 +28,7 @@ from x402_django.payments.authenticity import authenticate
 from x402_django.payments.entitlements import Claim, Entitlement, dead_since, entitlement_of
 from x402_django.payments.machine import Step, advance
 from x402_django.pricing import Quote
+from x402_django.protocol.transfer_methods import method_of
 from x402_django.protocol.types import PresentedPayment, SignedPayment
 
 logger = logging.getLogger("x402_django.payments")
@@ -133,14 +134,15 @@ def claim_known(presented: PresentedPayment, facts: RequestFacts) -> Claim | Non
 
 def known_payment(presented: PresentedPayment) -> Payment | None:
     """The row of a payment that was accepted earlier, whatever for; nothing is taken of it."""
+    terms = presented.terms
     rows = (
         Payment.objects.sales()
         .defer("response_body")
         .filter(
             network=presented.network,
-            payer=presented.payer,
-            nonce=presented.nonce,
-            scheme=SCHEME_EXACT,
+            payer=terms.payer,
+            nonce=terms.nonce,
+            scheme=presented.scheme,
         )
         .exclude(state__in=(State.CLAIMED, State.RELEASED, State.REJECTED))
     )
@@ -148,13 +150,10 @@ def known_payment(presented: PresentedPayment) -> Payment | None:
 
 
 def _is_same(presented: PresentedPayment, row: Payment) -> bool:
-    signed = SignedPayment.from_row(row)
     return (
-        presented.to == signed.offer.pay_to
-        and presented.value == signed.offer.amount
-        and presented.valid_after == signed.valid_after
-        and presented.valid_before == signed.valid_before
-        and presented.signature == signed.signature
+        row.scheme == presented.scheme
+        and method_of(row.payload) is presented.method
+        and presented.method.read(row.payload, row.scheme) == presented.terms
     )
 
 
@@ -173,6 +172,7 @@ def _new_row(signed: SignedPayment, quote: Quote, facts: RequestFacts) -> Paymen
         scheme=offer.scheme,
         network=offer.network,
         asset=offer.asset,
+        verifying_contract=offer.verifying_contract,
         payer=signed.payer,
         nonce=signed.nonce,
         pay_to=offer.pay_to,
@@ -180,12 +180,14 @@ def _new_row(signed: SignedPayment, quote: Quote, facts: RequestFacts) -> Paymen
         asset_symbol=offer.symbol,
         asset_decimals=offer.decimals,
         valid_before=signed.valid_before,
+        unit_price_usd=quote.unit_price_usd,
         price_usd=quote.price_of(offer),
         x402_version=signed.version,
-        flow=quote.flow,
+        # What is charged is known after the view, whatever the flow of the others is.
+        flow=FLOW_AUTHORIZATION if offer.scheme == SCHEME_UPTO else quote.flow,
         facilitator=offer.facilitator,
         requirements=offer.as_v2(),
-        payload=signed.payload_dict(),
+        payload=signed.snapshot(),
         method_id=offer.method_id,
         rule_id=quote.rule_id,
         rule_name=quote.rule_name,
@@ -278,12 +280,15 @@ def _is_repeated(existing: Payment, presented: Payment) -> bool:
 
 #: Columns that a new claim of a released row takes from the new request and its offer.
 _TERMS = (
+    "scheme",
+    "asset",
     "pay_to",
     "amount",
     "asset_symbol",
     "asset_decimals",
     "valid_before",
     "price_usd",
+    "unit_price_usd",
     "x402_version",
     "flow",
     "facilitator",

@@ -18,7 +18,7 @@ from django.db.models import Q
 
 from x402_django import clock
 from x402_django.conf import x402
-from x402_django.constants import SCHEME_EXACT, SCHEME_TRANSFER
+from x402_django.constants import SCHEME_TRANSFER, SIGNED_SCHEMES
 from x402_django.exceptions import (
     ConfigurationError,
     InvalidTransition,
@@ -45,7 +45,6 @@ logger = logging.getLogger("x402_django.payments")
 
 State = Payment.State
 ACTOR = "confirmation"
-
 
 #: Runs that a payment waits for a chain that holds still.
 _ROUNDS: Final = 10
@@ -126,7 +125,7 @@ def _recheck_let_go(report: Report, limit: int) -> None:
         state__in=(State.FAILED, State.RELEASED, State.REJECTED),
         facilitator__in=aliases,
         network__in=_readable_networks(),
-        scheme=SCHEME_EXACT,
+        scheme__in=SIGNED_SCHEMES,
         created_at__gte=clock.now() - timedelta(days=1),
         valid_before__gt=max(clock.timestamp() - 300, 0),
     ).order_by("created_at")

@@ -53,6 +53,8 @@ def entitlement_of(payment: Payment) -> Claim:
         return Claim(Entitlement.RESOLVE, payment)
     if payment.is_paid:
         return _entitlement_of_paid(payment)
+    if payment.state == State.WAIVED:
+        return _entitlement_of_delivered(payment)
     raise PaymentRefused(
         "This payment can no longer be used. Sign a new one.",
         code=payment.failure_code or Code.ALREADY_USED,

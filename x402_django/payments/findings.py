@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from django.db import DatabaseError, IntegrityError
-from django.db.models import Q
+from django.db.models import F, Q
 
 from x402_django.chain.scan import Piece, Transfer
-from x402_django.constants import SCHEME_EXACT
+from x402_django.constants import SCHEME_EXACT, SCHEME_TRANSFER
 from x402_django.exceptions import InvalidTransition, SettlementUnknown
 from x402_django.models import Payment
 from x402_django.models.querysets import PaymentQuerySet
@@ -71,7 +71,9 @@ class Findings:
         for start in range(0, len(keys), _ROWS):
             condition = Q()
             for asset, payer, nonce in keys[start : start + _ROWS]:
-                condition |= Q(network=self._network, asset=asset, payer=payer, nonce=nonce)
+                condition |= Q(
+                    network=self._network, verifying_contract=asset, payer=payer, nonce=nonce
+                )
             # By their unique key alone: with more conditions a database may read all open rows.
             for payment in Payment.objects.defer("response_body").filter(condition):
                 if payment.state not in OPEN or payment.scheme != SCHEME_EXACT:
@@ -80,6 +82,15 @@ class Findings:
                 proof = next((one for one in transfers if _pays(one, payment)), None)
                 if proof is not None:
                     yield payment, proof
+        # Transfers by other means than the token's authorizations are known by their place.
+        others = self._open().filter(
+            state=State.SETTLED, block_number__range=(piece.first, piece.last.number)
+        )
+        by_permit = others.exclude(verifying_contract=F("asset")).exclude(scheme=SCHEME_TRANSFER)
+        for payment in by_permit.defer("response_body").iterator(chunk_size=_ROWS):
+            for transfer in piece.permitted.get(payment.transaction, ()):
+                if transfer.place.log_index == payment.log_index and _pays(transfer, payment):
+                    yield payment, transfer
 
     def _meet(self, payment: Payment, transfer: Transfer) -> None:
         """``payment`` is on chain: move it as far as that goes."""

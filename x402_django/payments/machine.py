@@ -3,12 +3,14 @@
     claimed ─▶ verified ─▶ settling ─▶ settled ─▶ final ─▶ refunded
        │           │           │          └─▶ reversed ─▶ settling
        ▼           ▼           ├─▶ failed
-    rejected    released       ├─▶ expired
+    rejected    released,      ├─▶ expired
+                waived         │
                                └─▶ released, or verified    provably nothing was sent
 
     failed, rejected, released ─▶ settled                   found on chain after all
 
-``released`` and ``rejected`` may be claimed again: the payer was not charged.
+``waived``: the view has charged nothing (the scheme ``upto``); the authorization is spent here all
+the same. ``released`` and ``rejected`` may be claimed again: the payer was not charged.
 
 Some arrows go beyond the first design. *settling → released*: the facilitator could not be
 reached at all, or the outbox wrote nothing, so nothing can have moved and the payer may simply
@@ -45,7 +47,7 @@ State = Payment.State
 
 TRANSITIONS: Final[dict[str, frozenset[str]]] = {
     State.CLAIMED: frozenset({State.VERIFIED, State.REJECTED, State.RELEASED}),
-    State.VERIFIED: frozenset({State.SETTLING, State.RELEASED}),
+    State.VERIFIED: frozenset({State.SETTLING, State.RELEASED, State.WAIVED}),
     State.SETTLING: frozenset(
         {State.SETTLED, State.FAILED, State.EXPIRED, State.RELEASED, State.VERIFIED}
     ),
@@ -57,6 +59,7 @@ TRANSITIONS: Final[dict[str, frozenset[str]]] = {
     State.REJECTED: frozenset({State.CLAIMED, State.SETTLED}),
     State.EXPIRED: frozenset(),
     State.REFUNDED: frozenset(),
+    State.WAIVED: frozenset(),
 }
 
 

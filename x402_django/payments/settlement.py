@@ -13,10 +13,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from x402_django.conf import x402
-from x402_django.constants import FLOW_AUTHORIZATION, FLOW_DEFERRED, Code
+from x402_django.constants import FLOW_AUTHORIZATION, FLOW_DEFERRED, SCHEME_UPTO, Code
 from x402_django.exceptions import (
     FacilitatorUnavailable,
     PaymentRefused,
@@ -30,6 +31,13 @@ from x402_django.models import Payment
 from x402_django.observing import observed
 from x402_django.payments.machine import Step, advance, annotate
 from x402_django.payments.recording import let_go, mark_settled, note_unknown, release
+from x402_django.payments.reservation import (
+    charge_sentence,
+    charged_fields,
+    refuse_in_default,
+    reserve,
+    waive,
+)
 from x402_django.protocol.types import Settlement, SignedPayment
 
 logger = logging.getLogger("x402_django.payments")
@@ -49,7 +57,8 @@ def verify(payment: Payment, signed: SignedPayment) -> None:
     """Ask the facilitator whether ``payment`` would settle.
 
     On return the payment may be settled; its row stays ``claimed`` until then, since nothing
-    could be lost if this process died (see ``settle``). If the authorization turns out to be
+    could be lost if this process died (see ``settle``). Under the scheme ``upto`` it is
+    ``verified``, and its maximum reserved. If the authorization turns out to be
     used already, by somebody who submitted it after it was claimed here, the payment is settled
     already and the row says so.
 
@@ -57,6 +66,7 @@ def verify(payment: Payment, signed: SignedPayment) -> None:
         PaymentRefused: and the payment is rejected.
         ServiceUnavailable: and the payment is released.
     """
+    refuse_in_default(payment)
     try:
         with observed("verify", payment):
             holder = get_facilitator(payment.facilitator).verified_by(signed)
@@ -79,6 +89,8 @@ def verify(payment: Payment, signed: SignedPayment) -> None:
     if holder.alias != payment.facilitator:
         # One of several: the row names it from now on, so that it alone is asked to settle.
         annotate(payment, facilitator=holder.alias)
+    if payment.scheme == SCHEME_UPTO:
+        reserve(payment, signed)
 
 
 def _honour_front_run(payment: Payment, signed: SignedPayment) -> bool:
@@ -117,7 +129,8 @@ def settle(
     """Move the money of a verified payment. On return it has arrived and the receipt exists.
 
     ``response_fields`` gives the columns that keep the response for replay. One that could have
-    been deferred and was not is an ``authorization`` from here on.
+    been deferred and was not is an ``authorization`` from here on. Under the scheme ``upto`` what
+    the view has charged is moved; if that is nothing, the payment is ``waived`` instead.
 
     Raises:
         SettlementFailed: definite; the payment is ``failed``.
@@ -125,16 +138,24 @@ def settle(
         ServiceUnavailable: nothing was sent; the payment is ``released``.
         InvalidTransition: another worker has the payment.
     """
-    fields: dict[str, Any] = {}
-    if payment.flow == FLOW_DEFERRED:
-        fields["flow"] = FLOW_AUTHORIZATION
-    advance(
-        payment,
-        Step(State.VERIFIED, "The facilitator found it valid."),
-        Step(State.SETTLING, "Settlement begins."),
-        actor="request",
-        **fields,
-    )
+    if payment.scheme == SCHEME_UPTO:
+        if payment.due == 0:
+            waive(payment, response_fields())
+            return
+        signed = replace(signed, charged=payment.due)
+        step = Step(State.SETTLING, charge_sentence(payment))
+        advance(payment, step, actor="request", **charged_fields(payment))
+    else:
+        fields: dict[str, Any] = {}
+        if payment.flow == FLOW_DEFERRED:
+            fields["flow"] = FLOW_AUTHORIZATION
+        advance(
+            payment,
+            Step(State.VERIFIED, "The facilitator found it valid."),
+            Step(State.SETTLING, "Settlement begins."),
+            actor="request",
+            **fields,
+        )
     settle_now(payment, signed, response_fields, actor="request")
 
 

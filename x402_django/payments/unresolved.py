@@ -16,7 +16,7 @@ from typing import Final
 from django.db.models import Q
 
 from x402_django import clock
-from x402_django.constants import SCHEME_EXACT, SCHEME_TRANSFER
+from x402_django.constants import SCHEME_TRANSFER, SIGNED_SCHEMES
 from x402_django.exceptions import (
     InvalidTransition,
     RpcUnavailable,
@@ -68,7 +68,7 @@ def resolve_unknown(report: Report, limit: int, reach: Reach, doubts: Q) -> None
     """
     alive = Q(state=State.REVERSED, valid_before__gt=clock.timestamp())
     unknown = Payment.objects.filter(
-        Q(scheme=SCHEME_EXACT) & (stale_settling() | alive)
+        Q(scheme__in=SIGNED_SCHEMES) & (stale_settling() | alive)
         | Q(scheme=SCHEME_TRANSFER) & (stale_settling() | may_return()) & doubts
     ).order_by("state_changed_at")
     unused: dict[tuple[BaseFacilitator, str], Batch] = {}

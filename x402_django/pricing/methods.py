@@ -10,7 +10,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from x402_django.conf import x402
-from x402_django.constants import SCHEME_EXACT, UINT256_MAX
+from x402_django.constants import SCHEME_EXACT, SCHEME_UPTO, UINT256_MAX
 from x402_django.exceptions import ConfigurationError
 from x402_django.pricing.money import to_atomic
 from x402_django.protocol.types import Offer
@@ -86,6 +86,8 @@ def method_template(method: PaymentMethod) -> OfferTemplate:
         facilitator=method.facilitator,
         method_id=method.pk,
         transfer_proofs=method.transfer_proofs,
+        transfer_method=method.transfer_method,
+        sponsoring=method.sponsoring,
         fee_amount=method.fee_amount,
         fee_percent=method.fee_percent,
         minimum_amount=method.minimum_amount,
@@ -120,6 +122,17 @@ def settings_templates() -> tuple[OfferTemplate, ...]:
                 )
             )
     return tuple(templates)
+
+
+def suited(templates: Sequence[OfferTemplate], *, metered: bool) -> tuple[OfferTemplate, ...]:
+    """Those of the default ways of being paid that suit a price.
+
+    ``upto`` is for prices that are a maximum, and comes first there; elsewhere nobody would say
+    what was used, and the maximum would be charged.
+    """
+    if not metered:
+        return tuple(one for one in templates if one.scheme != SCHEME_UPTO)
+    return tuple(sorted(templates, key=lambda one: one.scheme != SCHEME_UPTO))
 
 
 def offers_for(

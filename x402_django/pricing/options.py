@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 from x402_django.constants import FLOWS, MAX_SESSION_ACCESS
@@ -43,10 +43,35 @@ class PaidViewOptions:
     maximum: Price | None = None
     #: Seconds for which a browser that has paid may come back (http/access.py).
     session_access: int = 0
+    #: US dollars for one unit, where the price is a maximum: ``"$0.000002"``.
+    unit_price: str | Decimal | None = None
+    #: Whether the price is a maximum, of which the view charges what was used.
+    metered: bool = False
+
+    @property
+    def is_metered(self) -> bool:
+        """Whether the price is a maximum: said so, or by a unit price."""
+        return self.metered or self.unit_price is not None
+
+    @property
+    def unit_price_usd(self) -> Decimal | None:
+        """The unit price in dollars."""
+        if self.unit_price is None:
+            return None
+        return Decimal(str(self.unit_price).strip().removeprefix("$"))
+
     #: What the view says to extensions, by key: options over those of the setting, or False.
     extensions: Mapping[str, Mapping[str, Any] | bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        try:
+            unit_price = self.unit_price_usd
+        except InvalidOperation:
+            unit_price = Decimal(0)
+        if unit_price is not None and (not unit_price.is_finite() or unit_price <= 0):
+            raise ConfigurationError(
+                f"{self.unit_price!r} is not a unit price. Write a string such as '$0.000002'."
+            )
         if self.price is None and not self.rule:
             raise ConfigurationError(
                 "A paid view needs a price (payment_required('$0.01')) or the key of a price "

@@ -38,6 +38,8 @@ class Quote:
     rule_name: str
     #: Seconds for which a browser that has paid may come back.
     session_access: int = 0
+    #: What one unit costs, where the price is a maximum (the scheme ``upto``).
+    unit_price_usd: Decimal | None = None
     #: What the view says to extensions, by key: options, or False for one it does not want.
     extensions: Mapping[str, Mapping[str, Any] | bool] = field(default_factory=dict)
     #: The view's own look at a request that carries a payment, before anything is taken.
@@ -91,7 +93,7 @@ def quote_request(
             f"No price rule with the key {options.rule!r} is in force. Add one in the admin."
         )
     try:
-        price, offers = rules.priced(options.price_for(request))
+        price, offers = rules.priced(options.price_for(request), metered=options.is_metered)
         offers = paid_to(offers, payee)
     except ConfigurationError as error:
         raise PriceNotConfigured(str(error)) from error
@@ -104,6 +106,7 @@ def quote_request(
         rule_id=None,
         rule_name="",
         session_access=options.session_access,
+        unit_price_usd=options.unit_price_usd,
         extensions=options.extensions,
         validate=options.validate,
     )
@@ -138,6 +141,7 @@ def _quote_from_rule(source: RuleSource) -> Quote:
         rule_id=rule.pk,
         rule_name=rule.name,
         session_access=code_access if rule.session_access is None else rule.session_access,
+        unit_price_usd=rule.unit_price_usd or (options.unit_price_usd if options else None),
         source=source,
         extensions=options.extensions if options else {},
         validate=options.validate if options else None,
@@ -177,7 +181,10 @@ def _before_edits(quote: Quote, source: RuleSource, now: datetime) -> Iterator[Q
         if now < terms.until:
             with suppress(ConfigurationError):  # nobody could be paid then
                 offers = paid_to(terms.offers, source.payee)
-                yield replace(quote, offers=offers, price_usd=terms.price_usd)
+                unit_price = terms.unit_price_usd or quote.unit_price_usd
+                yield replace(
+                    quote, offers=offers, price_usd=terms.price_usd, unit_price_usd=unit_price
+                )
 
 
 def default_flow(method: str) -> str:

@@ -18,6 +18,7 @@ from x402_django.pricing.methods import (
     method_template,
     offers_for,
     settings_templates,
+    suited,
 )
 from x402_django.pricing.money import parse_usd
 from x402_django.protocol.types import Offer
@@ -36,6 +37,7 @@ class EarlierTerms:
 
     until: datetime
     price_usd: Decimal | None
+    unit_price_usd: Decimal | None
     offers: tuple[Offer, ...]
 
 
@@ -60,6 +62,7 @@ class CompiledRule:
     session_access: int | None
     valid_from: datetime | None
     valid_until: datetime | None
+    unit_price_usd: Decimal | None = None
     #: The newest first.
     earlier: tuple[EarlierTerms, ...] = ()
     error: str = ""
@@ -84,7 +87,7 @@ class RuleSet:
     by_key: dict[str, list[CompiledRule]]
     by_url_name: dict[str, list[CompiledRule]]
     #: Code prices as they are written, with what they amount to.
-    _priced: dict[str, tuple[Decimal, tuple[Offer, ...]]] = field(default_factory=dict)
+    _priced: dict[tuple[str, bool], tuple[Decimal, tuple[Offer, ...]]] = field(default_factory=dict)
 
     def find(
         self, *, key: str | None, url_name: str | None, method: str, at: datetime | None = None
@@ -102,18 +105,19 @@ class RuleSet:
                         return rule
         return None
 
-    def priced(self, price: object) -> tuple[Decimal, tuple[Offer, ...]]:
-        """A price given in code, in dollars and as offers.
+    def priced(self, price: object, *, metered: bool = False) -> tuple[Decimal, tuple[Offer, ...]]:
+        """A price given in code, in dollars and as offers. ``metered``: it is a maximum.
 
         Raises ConfigurationError (see ``parse_usd`` and ``offers_for``).
         """
-        known = self._priced.get(price) if type(price) is str else None
+        known = self._priced.get((price, metered)) if type(price) is str else None
         if known is not None:
             return known
         price_usd = parse_usd(price)
-        result = price_usd, offers_for(self.templates, price_usd=price_usd)
+        templates = suited(self.templates, metered=metered)
+        result = price_usd, offers_for(templates, price_usd=price_usd)
         if type(price) is str and len(self._priced) < 1024:  # prices made per request
-            self._priced[price] = result
+            self._priced[price, metered] = result
         return result
 
 
@@ -130,7 +134,9 @@ def compile_rule(
     A row that names methods, none of which is active, cannot be priced: falling back to other
     methods would take money where the merchant did not say.
     """
-    templates = tuple(method_template(m) for m in methods) or default_templates
+    templates = tuple(method_template(m) for m in methods) or suited(
+        default_templates, metered=rule.unit_price_usd is not None
+    )
     offers: tuple[Offer, ...] = ()
     error = ""
     try:
@@ -152,6 +158,7 @@ def compile_rule(
         session_access=rule.session_access,
         valid_from=rule.valid_from,
         valid_until=rule.valid_until,
+        unit_price_usd=rule.unit_price_usd,
         earlier=_earlier_terms(previous, templates),
         error=error,
     )
@@ -170,7 +177,8 @@ def _earlier_terms(
             offers = offers_for(templates, price_usd=row.price_usd, token_amount=row.token_amount)
         except ConfigurationError:
             continue
-        terms.append(EarlierTerms(row.ended_at + _grace(), row.price_usd, offers))
+        until = row.ended_at + _grace()
+        terms.append(EarlierTerms(until, row.price_usd, row.unit_price_usd, offers))
     return tuple(terms)
 
 

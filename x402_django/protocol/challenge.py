@@ -17,6 +17,7 @@ from django.core.signals import setting_changed
 
 from x402_django.constants import Code
 from x402_django.exceptions import PaymentRequired
+from x402_django.protocol.sdk import declare_extensions
 from x402_django.protocol.types import Offer
 
 
@@ -47,8 +48,9 @@ class Challenge:
         document = _v2_json(
             self.resource_url, str(self.description), self.mime_type, tuple(self.offers), self.error
         )
-        if self.extensions:  # apart: what some of them declare is different each time
-            declared = ",".join(f"{json.dumps(key)}:{text}" for key, text in self.extensions)
+        extensions = (*_sponsoring(frozenset(o.sponsoring for o in self.offers)), *self.extensions)
+        if extensions:  # apart: what some of them declare is different each time
+            declared = ",".join(f"{json.dumps(key)}:{text}" for key, text in extensions)
             document = b'%s,"extensions":{%s}}' % (document[:-1], declared.encode("ascii"))
         return base64.b64encode(document).decode("ascii")
 
@@ -94,13 +96,23 @@ def _v2_json(
         resource["description"] = description
     if mime_type:
         resource["mimeType"] = mime_type
-    document = {
+    document: dict[str, Any] = {
         "x402Version": 2,
         "error": error,
         "resource": resource,
         "accepts": [offer.as_v2() for offer in offers],
     }
     return _compact(document)
+
+
+@lru_cache(maxsize=8)
+def _sponsoring(keys: frozenset[str]) -> tuple[tuple[str, str], ...]:
+    """What is declared where approvals of Permit2 are paid for."""
+    wanted = sorted(keys - {""})
+    if not wanted:
+        return ()
+    declared = declare_extensions(wanted)
+    return tuple((key, _compact(declared[key]).decode("ascii")) for key in wanted)
 
 
 @lru_cache(maxsize=256)

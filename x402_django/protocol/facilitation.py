@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from x402_django.constants import Code
+from x402_django.constants import SCHEME_EXACT, TRANSFER_EIP3009, Code
 from x402_django.exceptions import MalformedPayment, PaymentRefused
 from x402_django.protocol import networks, strict
 from x402_django.protocol.assets import find_asset
 from x402_django.protocol.offers import match_offer
+from x402_django.protocol.transfer_methods import METHODS
 from x402_django.protocol.types import Offer, SignedPayment
 from x402_django.protocol.wire import decode_payload
 
@@ -77,6 +78,10 @@ def _decode(body: bytes) -> dict[str, Any]:
 def _offer(requirements: Mapping[str, Any], *, version: int, facilitator: str) -> Offer:
     """The requirements as if they were an offer of ours."""
     scheme = strict.string(requirements, "scheme")
+    if scheme != SCHEME_EXACT:
+        raise PaymentRefused(
+            f"Only the scheme '{SCHEME_EXACT}' is settled for others.", code=Code.UNSUPPORTED_SCHEME
+        )
     name = strict.string(requirements, "network")
     network = networks.network_of_v1(name) if version == 1 else name
     if network is None or not networks.is_evm(network):
@@ -88,7 +93,8 @@ def _offer(requirements: Mapping[str, Any], *, version: int, facilitator: str) -
             "This token is not settled here. Ask the facilitator's operator to add it.",
             code=Code.UNSUPPORTED_ASSET,
         )
-    _check_domain(strict.optional_mapping(requirements, "extra"), asset.name, asset.version)
+    extra = strict.optional_mapping(requirements, "extra")
+    _check_domain(extra, asset.name, asset.version)
     amount = strict.uint256(requirements, "maxAmountRequired" if version == 1 else "amount")
     if amount == 0:
         raise PaymentRefused("There is nothing to settle.", code=Code.INVALID_REQUIREMENTS)
@@ -104,7 +110,17 @@ def _offer(requirements: Mapping[str, Any], *, version: int, facilitator: str) -
         decimals=asset.decimals,
         symbol=asset.symbol,
         facilitator=facilitator,
+        transfer_method=_transfer_method(extra),
     )
+
+
+def _transfer_method(extra: Mapping[str, Any]) -> str:
+    method = extra.get("assetTransferMethod", TRANSFER_EIP3009)
+    if not isinstance(method, str) or method not in METHODS:
+        raise PaymentRefused(
+            "This transfer method is not settled here.", code=Code.INVALID_REQUIREMENTS
+        )
+    return method
 
 
 def _check_domain(extra: Mapping[str, Any], name: str, version: str) -> None:
@@ -177,9 +193,14 @@ def settle_answer(
 def supported_answer(
     kinds: frozenset[tuple[str, str]], signers: Sequence[str], *, extensions: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """``SupportedResponse`` for ``(scheme, network)`` pairs; v1 where it has a name for one."""
+    """``SupportedResponse`` for ``(scheme, network)`` pairs; v1 where it has a name for one.
+
+    Of the schemes only ``exact`` is settled for others.
+    """
     answered = []
     for scheme, network in sorted(kinds):
+        if scheme != SCHEME_EXACT:
+            continue
         answered.append({"x402Version": 2, "scheme": scheme, "network": network})
         name = networks.v1_name(network)
         if name is not None:

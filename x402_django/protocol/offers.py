@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from x402_django.constants import Code
 from x402_django.exceptions import PaymentRefused
 from x402_django.protocol.signatures import check_eoa_signature
+from x402_django.protocol.sponsoring import read_sponsorship
 from x402_django.protocol.types import Offer, PresentedPayment, SignedPayment
 
 
@@ -41,14 +42,14 @@ def match_offer(
                 "The accepted requirements are not those of this resource.",
                 code=Code.INVALID_REQUIREMENTS,
             )
-    candidates = [offer for offer in candidates if offer.pay_to == presented.to]
+    terms, codes = presented.terms, presented.method.codes
+    candidates = [offer for offer in candidates if offer.pay_to == terms.to]
     if not candidates:
-        raise PaymentRefused(
-            "The payment is made out to another recipient.", code=Code.INVALID_RECIPIENT
-        )
-    candidates = [offer for offer in candidates if offer.amount == presented.value]
+        raise PaymentRefused("The payment is made out to another recipient.", code=codes.recipient)
+    candidates = [offer for offer in candidates if offer.amount == terms.value]
     if not candidates:
-        raise PaymentRefused("The payment is not of the amount asked for.", code=Code.INVALID_VALUE)
+        raise PaymentRefused("The payment is not of the amount asked for.", code=codes.value)
+    candidates = _without_mismatch(presented, candidates)
     return _choose([_bind(presented, offer, resource_url) for offer in candidates])
 
 
@@ -66,10 +67,10 @@ def check_validity(signed: SignedPayment, *, now: int, minimum: int) -> None:
         PaymentRefused: with the specification's code for ``validAfter`` or ``validBefore``.
     """
     if signed.valid_after > now:
-        raise PaymentRefused("The payment is not valid yet.", code=Code.INVALID_VALID_AFTER)
+        raise PaymentRefused("The payment is not valid yet.", code=signed.method.codes.valid_after)
     if signed.valid_before < now + minimum:
         raise PaymentRefused(
-            "The payment has expired or is about to.", code=Code.INVALID_VALID_BEFORE
+            "The payment has expired or is about to.", code=signed.method.codes.valid_before
         )
 
 
@@ -84,7 +85,25 @@ def _candidates(presented: PresentedPayment, offers: Sequence[Offer]) -> list[Of
         raise PaymentRefused(
             "The payment's network is not accepted here.", code=Code.INVALID_NETWORK
         )
-    return candidates
+    same_method = [
+        offer for offer in candidates if offer.transfer_method == presented.transfer_method
+    ]
+    if not same_method:
+        raise PaymentRefused(
+            "The payment moves its money in another way than was asked for.",
+            code=Code.INVALID_REQUIREMENTS,
+        )
+    return same_method
+
+
+def _without_mismatch(presented: PresentedPayment, offers: list[Offer]) -> list[Offer]:
+    """The offers of which every further field that was signed is; raises where there is none."""
+    mismatches = [presented.method.mismatch(presented.terms, offer) for offer in offers]
+    if all(mismatches):
+        raise PaymentRefused(
+            "What was signed is not what this resource asks for.", code=mismatches[0]
+        )
+    return [offer for offer, wrong in zip(offers, mismatches, strict=True) if wrong is None]
 
 
 def _is_accepted(presented: PresentedPayment, offer: Offer) -> bool:
@@ -99,19 +118,22 @@ def _is_accepted(presented: PresentedPayment, offer: Offer) -> bool:
         and accepted["maxTimeoutSeconds"] == offer.max_timeout_seconds
         and extra.get("name") == offer.asset_name
         and extra.get("version") == offer.asset_version
+        and offer.method.offer_extra(offer).items() <= extra.items()
     )
 
 
 def _bind(presented: PresentedPayment, offer: Offer, resource_url: str) -> SignedPayment:
+    terms = presented.terms
     return SignedPayment(
         offer=offer,
-        payer=presented.payer,
-        valid_after=presented.valid_after,
-        valid_before=presented.valid_before,
-        nonce=presented.nonce,
-        signature=presented.signature,
+        payer=terms.payer,
+        valid_after=terms.valid_after,
+        valid_before=terms.valid_before,
+        nonce=terms.nonce,
+        signature=terms.signature,
         resource_url=resource_url,
         version=presented.version,
+        sponsorship=read_sponsorship(presented.extensions, terms, offer),
     )
 
 

@@ -6,8 +6,15 @@ to load, so everything is imported inside the functions.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from x402_django.constants import (
+    SCHEME_EXACT,
+    SCHEME_UPTO,
+    SPONSOR_EIP2612,
+    SPONSOR_ERC20_APPROVAL,
+)
 from x402_django.protocol.types import Offer, SignedPayment
 
 if TYPE_CHECKING:
@@ -15,6 +22,7 @@ if TYPE_CHECKING:
     from x402.http.facilitator_client_base import AuthProvider
     from x402.mechanisms.evm.exact.facilitator import ExactEvmScheme
     from x402.mechanisms.evm.signer import FacilitatorEvmSigner
+    from x402.mechanisms.evm.upto.facilitator import UptoEvmScheme
     from x402.pending_settlement_store import PendingSettlementStore
     from x402.schemas import PaymentPayload, PaymentRequirements
     from x402.schemas.v1 import PaymentPayloadV1, PaymentRequirementsV1
@@ -35,7 +43,7 @@ def to_sdk_payload(signed: SignedPayment) -> PaymentPayload:
         payload=signed.payload_dict(),
         accepted=to_sdk_requirements(signed.offer),
         resource=ResourceInfo(url=signed.resource_url),
-        extensions=dict(signed.extensions) or None,
+        extensions={**signed.extensions, **signed.sponsored} or None,
     )
 
 
@@ -68,21 +76,45 @@ def to_sdk_v1(signed: SignedPayment) -> tuple[PaymentPayloadV1, PaymentRequireme
 def facilitator_scheme(
     signer: FacilitatorEvmSigner,
     *,
+    scheme: str = SCHEME_EXACT,
     pending_store: PendingSettlementStore | None = None,
     **config: Any,
-) -> ExactEvmScheme:
-    """The SDK's facilitator side of the exact scheme on EVM, over a signer of ours.
+) -> ExactEvmScheme | UptoEvmScheme:
+    """The SDK's facilitator side of a scheme on EVM, over a signer of ours.
 
     Args:
         signer: reads the chain and sends transactions for it.
+        scheme: ``exact`` or ``upto``.
         pending_store: where the scheme remembers what it broadcast without seeing a receipt;
             by default the scheme keeps its own, in memory.
         config: fields of the SDK's ``ExactEvmSchemeConfig`` (``eip6492_allowed_factories``,
-            ``simulate_in_settle``).
+            ``simulate_in_settle``); ``upto`` has none of ERC-6492's.
     """
+    if scheme == SCHEME_UPTO:
+        from x402.mechanisms.evm.upto.facilitator import UptoEvmScheme, UptoEvmSchemeConfig
+
+        config.pop("eip6492_allowed_factories", None)
+        return UptoEvmScheme(signer, UptoEvmSchemeConfig(**config), pending_store)
     from x402.mechanisms.evm.exact.facilitator import ExactEvmScheme, ExactEvmSchemeConfig
 
     return ExactEvmScheme(signer, ExactEvmSchemeConfig(**config), pending_store)
+
+
+def declare_extensions(keys: Iterable[str]) -> dict[str, Any]:
+    """The ``extensions`` of a challenge that offers to pay for approvals of Permit2."""
+    from x402.extensions.eip2612_gas_sponsoring import declare_eip2612_gas_sponsoring_extension
+    from x402.extensions.erc20_approval_gas_sponsoring import (
+        declare_erc20_approval_gas_sponsoring_extension,
+    )
+
+    declare = {
+        SPONSOR_EIP2612: declare_eip2612_gas_sponsoring_extension,
+        SPONSOR_ERC20_APPROVAL: declare_erc20_approval_gas_sponsoring_extension,
+    }
+    declared: dict[str, Any] = {}
+    for key in keys:
+        declared |= declare[key]()
+    return declared
 
 
 def http_facilitator_client(

@@ -1,19 +1,16 @@
-"""EIP-712 digests of EIP-3009 authorizations, and ECDSA recovery, without asking a network.
+"""Who signed a payment, as far as that can be told without asking a network.
 
-This sits on the path of every paid request, so the digest is put together from bytes here; the
-tests hold it against the SDK's. The cryptography is loaded when first needed.
+The cryptography is loaded when first needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from x402_django.constants import Code
 from x402_django.exceptions import PaymentRefused
 from x402_django.protocol.assets import to_checksum_address
-from x402_django.protocol.networks import parse_chain_id
 
 if TYPE_CHECKING:
     from x402_django.protocol.types import SignedPayment
@@ -22,52 +19,11 @@ if TYPE_CHECKING:
 _ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 _HALF_ORDER: Final = _ORDER // 2
 _ERC6492_SUFFIX: Final = bytes.fromhex("6492" * 16)
-_DOMAIN_TYPE: Final = (
-    b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
-)
-_AUTHORIZATION_TYPE: Final = (
-    b"TransferWithAuthorization(address from,address to,uint256 value,"
-    b"uint256 validAfter,uint256 validBefore,bytes32 nonce)"
-)
-_ADDRESS_PADDING: Final = bytes(12)
 
 
 def typed_data_digest(signed: SignedPayment) -> bytes:
-    """The 32 bytes the payer signed, in the domain of *our* asset table (EIP-712, EIP-3009)."""
-    keccak = _keccak()
-    offer = signed.offer
-    struct = keccak(
-        b"".join(
-            (
-                _type_hash(_AUTHORIZATION_TYPE),
-                _address_word(signed.payer),
-                _address_word(offer.pay_to),
-                offer.amount.to_bytes(32, "big"),
-                signed.valid_after.to_bytes(32, "big"),
-                signed.valid_before.to_bytes(32, "big"),
-                bytes.fromhex(signed.nonce[2:]),
-            )
-        )
-    )
-    domain = domain_separator(offer.asset_name, offer.asset_version, offer.network, offer.asset)
-    return keccak(b"\x19\x01" + domain + struct)
-
-
-@lru_cache(maxsize=256)
-def domain_separator(name: str, version: str, network: str, contract: str) -> bytes:
-    """EIP-712 domain separator of a token; ``network`` is CAIP-2."""
-    keccak = _keccak()
-    return keccak(
-        b"".join(
-            (
-                _type_hash(_DOMAIN_TYPE),
-                keccak(name.encode()),
-                keccak(version.encode()),
-                parse_chain_id(network).to_bytes(32, "big"),
-                _address_word(contract),
-            )
-        )
-    )
+    """The 32 bytes the payer signed, in the domain of *our* asset table (EIP-712)."""
+    return signed.method.digest(signed)
 
 
 def recover_signer(digest: bytes, signature: bytes) -> str | None:
@@ -118,19 +74,3 @@ def _recover(digest: bytes, signature: bytes) -> str | None:
     except (BadSignature, ValidationError):
         return None
     return to_checksum_address(key.to_address())
-
-
-def _address_word(address: str) -> bytes:
-    return _ADDRESS_PADDING + bytes.fromhex(address[2:])
-
-
-@lru_cache(maxsize=2)
-def _type_hash(encoded_type: bytes) -> bytes:
-    return _keccak()(encoded_type)
-
-
-@lru_cache(maxsize=1)
-def _keccak() -> Callable[[bytes], bytes]:
-    from eth_hash.auto import keccak
-
-    return keccak

@@ -7,10 +7,13 @@ Amounts are ``int`` atomic units, addresses EIP-55 checksummed, hashes and nonce
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from x402_django.constants import SCHEME_UPTO, TRANSFER_EIP3009
 from x402_django.protocol import networks
+from x402_django.protocol.sponsoring import Sponsorship
+from x402_django.protocol.transfer_methods import METHODS, Terms, TransferMethod, method_of
 
 if TYPE_CHECKING:
     from x402_django.models import Payment
@@ -22,6 +25,9 @@ class Offer:
 
     ``asset_name`` and ``asset_version`` are the token's EIP-712 domain, from our own table and
     never from a client. ``facilitator`` is a settings alias and never leaves the site.
+    ``transfer_method`` is how the money is moved. ``settler`` is the address of the wallet that
+    alone may settle (the scheme ``upto``); empty until it is known, and for other schemes.
+    ``sponsoring`` is the extension by which approvals of Permit2 are paid for, if one is.
     """
 
     scheme: str
@@ -38,6 +44,20 @@ class Offer:
     method_id: int | None = None
     #: Whether a transfer that the payer makes itself is taken too; never on the wire.
     transfer_proofs: bool = False
+    transfer_method: str = TRANSFER_EIP3009
+    settler: str = ""
+    sponsoring: str = ""
+
+    @property
+    def method(self) -> TransferMethod:
+        """How its money is moved."""
+        return METHODS[self.transfer_method]
+
+    @property
+    def verifying_contract(self) -> str:
+        """The contract that keeps the nonces of its payers."""
+        return self.method.verifying_contract(self.asset)
+
     #: Of the amount, what was added to the price for gas, in atomic units; never on the wire.
     fee: int = 0
 
@@ -50,7 +70,11 @@ class Offer:
             "asset": self.asset,
             "payTo": self.pay_to,
             "maxTimeoutSeconds": self.max_timeout_seconds,
-            "extra": {"name": self.asset_name, "version": self.asset_version},
+            "extra": {
+                "name": self.asset_name,
+                "version": self.asset_version,
+                **self.method.offer_extra(self),
+            },
         }
 
     @classmethod
@@ -81,15 +105,18 @@ class Offer:
             symbol=symbol,
             facilitator=facilitator,
             method_id=method_id,
+            transfer_method=extra.get("assetTransferMethod", TRANSFER_EIP3009),
+            settler=extra.get("facilitatorAddress", ""),
         )
 
     def as_v1(self, *, resource: str, description: str, mime_type: str) -> dict[str, Any] | None:
-        """The offer as an entry of v1's ``accepts``; None where v1 has no name for the network.
+        """The offer as an entry of v1's ``accepts``.
 
+        None where v1 has no name for the network, or does not know the transfer method.
         ``description`` and ``mimeType`` are always present: official v1 clients require them.
         """
         network = networks.v1_name(self.network)
-        if network is None:
+        if network is None or self.transfer_method != TRANSFER_EIP3009:
             return None
         return {
             "scheme": self.scheme,
@@ -117,16 +144,16 @@ class PresentedPayment:
     version: int
     scheme: str
     network: str
+    transfer_method: str
     accepted: Mapping[str, Any] | None
-    payer: str
-    to: str
-    value: int
-    valid_after: int
-    valid_before: int
-    nonce: str
-    signature: bytes
+    terms: Terms
     resource_url: str | None = None
     extensions: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def method(self) -> TransferMethod:
+        """How its money is to be moved."""
+        return METHODS[self.transfer_method]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,32 +172,58 @@ class SignedPayment:
     signature: bytes
     resource_url: str
     version: int
+    sponsorship: Sponsorship | None = None
+    #: What the view has charged of the offer's amount (the scheme ``upto``); None: all of it.
+    charged: int | None = None
+
+    @property
+    def amount(self) -> int:
+        """What is to be moved, in atomic units."""
+        return self.offer.amount if self.charged is None else self.charged
+
+    @property
+    def due(self) -> Offer:
+        """The offer with what is to be moved as its amount."""
+        return self.offer if self.charged is None else replace(self.offer, amount=self.charged)
+
+    @property
+    def method(self) -> TransferMethod:
+        """How its money is moved."""
+        return self.offer.method
+
     #: What goes to the facilitator under the payload's ``extensions``, by key.
     extensions: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """``(network, asset, payer, nonce)``: what the chain and the ledger allow once."""
-        return (self.offer.network, self.offer.asset, self.payer, self.nonce)
+        """What the chain and the ledger allow once: ``(network, verifying_contract, payer,
+        nonce)``.
+
+        Nonces are kept by the contract that verifies the signature: for each payer, by the token
+        (EIP-3009), or by Permit2 for all tokens together.
+        """
+        return (self.offer.network, self.offer.verifying_contract, self.payer, self.nonce)
 
     def payload_dict(self) -> dict[str, Any]:
-        """The wire's ``payload`` (exact scheme on EVM): ``signature`` and ``authorization``."""
-        return {
-            "signature": "0x" + self.signature.hex(),
-            "authorization": {
-                "from": self.payer,
-                "to": self.offer.pay_to,
-                "value": str(self.offer.amount),
-                "validAfter": str(self.valid_after),
-                "validBefore": str(self.valid_before),
-                "nonce": self.nonce,
-            },
-        }
+        """The wire's ``payload``: ``signature`` and what was signed."""
+        return self.method.payload(self)
+
+    @property
+    def sponsored(self) -> dict[str, Any]:
+        """The approval that came with it as an entry of ``extensions``; empty if none did."""
+        return {} if self.sponsorship is None else self.sponsorship.as_extensions()
+
+    def snapshot(self) -> dict[str, Any]:
+        """What the ledger keeps: the payload, and the approval that came with it, if one did."""
+        payload = self.payload_dict()
+        if self.sponsorship is not None:
+            payload["extensions"] = self.sponsored
+        return payload
 
     @classmethod
     def from_row(cls, payment: Payment) -> SignedPayment:
         """Rebuild what was claimed from its ledger row (its requirements and payload snapshots)."""
-        authorization = payment.payload["authorization"]
+        terms = method_of(payment.payload).read(payment.payload, payment.scheme)
         return cls(
             offer=Offer.from_v2(
                 payment.requirements,
@@ -179,13 +232,15 @@ class SignedPayment:
                 facilitator=payment.facilitator,
                 method_id=payment.method_id,
             ),
-            payer=authorization["from"],
-            valid_after=int(authorization["validAfter"]),
-            valid_before=int(authorization["validBefore"]),
-            nonce=authorization["nonce"],
-            signature=bytes.fromhex(payment.payload["signature"].removeprefix("0x")),
+            payer=terms.payer,
+            valid_after=terms.valid_after,
+            valid_before=terms.valid_before,
+            nonce=terms.nonce,
+            signature=terms.signature,
             resource_url=payment.resource_url,
             version=payment.x402_version,
+            sponsorship=Sponsorship.from_extensions(payment.payload.get("extensions")),
+            charged=payment.amount if payment.scheme == SCHEME_UPTO else None,
             extensions=payment.extensions,
         )
 

@@ -3,29 +3,28 @@
 ``PAYMENT-SIGNATURE`` carries version 2, ``X-PAYMENT`` version 1: base64 of a JSON object.
 What the official clients send passes without exception; what merely resembles it does not.
 Unknown keys are ignored where the specification leaves room (the top level, ``payload``), but
-``authorization`` must have exactly the fields that are signed.
+``authorization`` and ``permit2Authorization`` must have exactly the fields that are signed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from x402_django import conf
 from x402_django.constants import (
     PAYMENT_SIGNATURE_HEADER,
     SCHEME_EXACT,
+    SCHEME_UPTO,
+    TRANSFER_EIP3009,
     V1_PAYMENT_HEADER,
     Code,
 )
 from x402_django.exceptions import MalformedPayment, PaymentRefused
 from x402_django.protocol import networks, strict
 from x402_django.protocol.assets import is_address, to_checksum_address
+from x402_django.protocol.transfer_methods import method_of
 from x402_django.protocol.types import PresentedPayment
-
-_AUTHORIZATION_KEYS: Final = frozenset(
-    {"from", "to", "value", "validAfter", "validBefore", "nonce"}
-)
 
 
 def read_payment_header(headers: Mapping[str, str]) -> PresentedPayment | None:
@@ -121,9 +120,10 @@ def _decode_v1(data: Mapping[str, Any]) -> PresentedPayment:
 
 def _check_served(scheme: str, network_served: bool) -> None:
     """Other schemes and networks have other payloads: refused before theirs is looked at."""
-    if scheme != SCHEME_EXACT:
+    if scheme not in (SCHEME_EXACT, SCHEME_UPTO):
         raise PaymentRefused(
-            f"Only the scheme '{SCHEME_EXACT}' is accepted.", code=Code.UNSUPPORTED_SCHEME
+            f"Only the schemes '{SCHEME_EXACT}' and '{SCHEME_UPTO}' are accepted.",
+            code=Code.UNSUPPORTED_SCHEME,
         )
     if not network_served:
         raise PaymentRefused(
@@ -154,28 +154,19 @@ def _presented(
     resource_url: str | None,
     extensions: Mapping[str, Any],
 ) -> PresentedPayment:
-    if "permit2Authorization" in payload and "authorization" not in payload:
+    method = method_of(payload)
+    if scheme not in method.schemes or (version == 1 and method.name != TRANSFER_EIP3009):
         raise PaymentRefused(
-            "Permit2 payments are not accepted; sign an EIP-3009 authorization.",
+            f"The scheme '{scheme}' is not paid by an '{method.key}' in version {version}.",
             code=Code.UNSUPPORTED_SCHEME,
         )
-    if "permit2Authorization" in payload:
-        strict.malformed("'payload' has two kinds of authorization.")
-    authorization = strict.mapping(payload, "authorization")
-    if authorization.keys() != _AUTHORIZATION_KEYS:
-        strict.malformed("'authorization' must have exactly the fields of EIP-3009.")
     return PresentedPayment(
         version=version,
         scheme=scheme,
         network=network,
+        transfer_method=method.name,
         accepted=accepted,
-        payer=strict.address(authorization, "from"),
-        to=strict.address(authorization, "to"),
-        value=strict.uint256(authorization, "value"),
-        valid_after=strict.uint256(authorization, "validAfter"),
-        valid_before=strict.uint256(authorization, "validBefore"),
-        nonce=strict.bytes32(authorization, "nonce"),
-        signature=strict.signature(payload, "signature"),
+        terms=method.read(payload, scheme),
         resource_url=resource_url,
         extensions=extensions,
     )

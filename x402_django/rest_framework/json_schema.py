@@ -47,10 +47,11 @@ def bazaar_options(view: APIView, method: str) -> dict[str, Any]:
         chosen = view.get_serializer_class()
     if not (isinstance(chosen, type) and issubclass(chosen, serializers.BaseSerializer)):
         return {}
+    serializer_class: Any = chosen
     options: dict[str, Any] = {}
     if method in ("POST", "PUT", "PATCH"):
-        options["INPUT_SCHEMA"] = _input_schema(chosen, method == "PATCH")
-    output = _output_schema(chosen)
+        options["INPUT_SCHEMA"] = _input_schema(serializer_class, method == "PATCH")
+    output = _output_schema(serializer_class)
     if _lists(view, method):
         output = {"type": "array", "items": output}
         paginator = getattr(view, "paginator", None)

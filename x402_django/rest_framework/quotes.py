@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from x402_django.conf import x402
 from x402_django.exceptions import PriceNotConfigured
 from x402_django.extensions.bazaar import KEY as BAZAAR
-from x402_django.pricing import PaidViewOptions, Quote, quote_request
+from x402_django.http.quoting import quote_for
+from x402_django.pricing import PaidViewOptions, Quote
 from x402_django.rest_framework.hypotheses import assuming, django_request
 from x402_django.rest_framework.json_schema import bazaar_options
 
@@ -60,7 +61,7 @@ def quote_view(request: Request, view: APIView) -> Quote:
         http = django_request(request)
         match = http.resolver_match
         options = _options(request, view)
-        quote = quote_request(http, options, match.view_name if match else None)
+        quote = quote_for(http, options, match.view_name if match else None)
         if quote is None:
             raise PriceNotConfigured()
         setattr(http, _ATTRIBUTE, _Known(type(view), _kwargs(view), quote))
@@ -87,6 +88,8 @@ def _options(request: Request, view: APIView) -> PaidViewOptions:
         description=getattr(view, "price_description", ""),
         mime_type=getattr(view, "price_mime_type", ""),
         flow=getattr(view, "payment_flow", None),
+        unit_price=getattr(view, "unit_price", None),
+        metered=getattr(view, "metered", False),
         pay_to=code_payee if hasattr(view, "get_pay_to") else None,
         minimum=getattr(view, "minimum_price", None),
         maximum=getattr(view, "maximum_price", None),

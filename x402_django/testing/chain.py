@@ -242,6 +242,29 @@ def token_contract(w3: Web3, address: str | None = None) -> Any:
     return w3.eth.contract(address=address or TOKEN_ADDRESS, abi=load_artifact("TestDollar").abi)  # type: ignore[call-overload]
 
 
+def approve_permit2(
+    w3: Web3, account: LocalAccount, token: str | None = None, *, amount: int = 2**256 - 1
+) -> None:
+    """Let Permit2 move ``account``'s tokens: what a wallet does once. It needs gas for it."""
+    from x402_django.constants import PERMIT2_ADDRESS
+
+    contract = token_contract(w3, token)
+    call = {
+        "to": contract.address,
+        "data": contract.encode_abi("approve", [PERMIT2_ADDRESS, amount]),
+    }
+    send_transaction(w3, account, call)
+
+
+def mint_plain_dollars(w3: Web3, address: str, amount: int) -> None:
+    """Create ``amount`` atomic units of the token without EIP-3009 and EIP-2612."""
+    from x402_django.chain.devchain.deployment import PLAIN_TOKEN_ADDRESS
+
+    contract = token_contract(w3, PLAIN_TOKEN_ADDRESS)
+    call = {"to": contract.address, "data": contract.encode_abi("mint", [address, amount])}
+    send_transaction(w3, _prefunded(0), call)
+
+
 def install_contracts(w3: Web3) -> None:
     """Bring the devchain's contracts to another development node, at the same addresses.
 
@@ -253,15 +276,16 @@ def install_contracts(w3: Web3) -> None:
     from x402_django.chain.devchain.artifacts import load_artifact
 
     deployer = _prefunded(DEPLOYER_INDEX)
-    for address in (deployment.TOKEN_ADDRESS, deployment.FACTORY_ADDRESS):
+    for address, name in deployment.CREATED.items():
         if w3.eth.get_code(address):  # type: ignore[arg-type]
             continue
-        created = deploy_contract(w3, deployment.DEPLOYED[address], deployer=deployer)
+        created = deploy_contract(w3, name, deployer=deployer)
         if created != address:
             raise RuntimeError(f"deployed at {created} instead of {address}: not a fresh node")
-    if not w3.eth.get_code(deployment.MULTICALL3_ADDRESS):  # type: ignore[arg-type]
-        code = load_artifact("Multicall3").deployed_bytecode
-        w3.provider.make_request("anvil_setCode", [deployment.MULTICALL3_ADDRESS, code])  # type: ignore[arg-type]
+    for address, name in deployment.CANONICAL.items():
+        if not w3.eth.get_code(address):  # type: ignore[arg-type]
+            code = load_artifact(name).deployed_bytecode
+            w3.provider.make_request("anvil_setCode", [address, code])  # type: ignore[arg-type]
 
 
 def _factory(w3: Web3) -> Any:

@@ -17,10 +17,16 @@ from django.http import HttpResponse
 from django.test import AsyncClient, Client
 
 from x402_django.constants import (
+    EXACT_PROXY_ADDRESS,
     PAYMENT_HEADERS,
     PAYMENT_REQUIRED_HEADER,
     PAYMENT_RESPONSE_HEADER,
     PAYMENT_SIGNATURE_HEADER,
+    PERMIT2_ADDRESS,
+    SCHEME_EXACT,
+    SCHEME_UPTO,
+    TRANSFER_PERMIT2,
+    UPTO_PROXY_ADDRESS,
     V1_PAYMENT_HEADER,
 )
 from x402_django.protocol.networks import network_of_v1, parse_chain_id
@@ -33,6 +39,21 @@ _AUTHORIZATION_FIELDS = [
     {"name": "validBefore", "type": "uint256"},
     {"name": "nonce", "type": "bytes32"},
 ]
+
+_PERMIT_TYPES = {
+    "PermitWitnessTransferFrom": [
+        {"name": "permitted", "type": "TokenPermissions"},
+        {"name": "spender", "type": "address"},
+        {"name": "nonce", "type": "uint256"},
+        {"name": "deadline", "type": "uint256"},
+        {"name": "witness", "type": "Witness"},
+    ],
+    "TokenPermissions": [
+        {"name": "token", "type": "address"},
+        {"name": "amount", "type": "uint256"},
+    ],
+}
+_PROXIES = {SCHEME_EXACT: EXACT_PROXY_ADDRESS, SCHEME_UPTO: UPTO_PROXY_ADDRESS}
 
 
 def encode(document: Mapping[str, Any]) -> str:
@@ -61,7 +82,7 @@ class Payer:
         self.address: str = address or self.account.address
 
     def authorization(self, offer: Mapping[str, Any], **overrides: Any) -> dict[str, Any]:
-        """The wire's ``authorization`` for an entry of ``accepts`` (v1 or v2)."""
+        """The wire's ``authorization`` for an entry of ``accepts`` (v1 or v2), EIP-3009."""
         now = int(time.time())
         return {
             "from": self.address,
@@ -96,17 +117,70 @@ class Payer:
         )
         return "0x" + bytes(signed.signature).hex()
 
-    def payload(self, offer: Mapping[str, Any], **overrides: Any) -> dict[str, Any]:
-        """A v2 ``PaymentPayload`` for one offer; ``overrides`` change the authorization."""
-        authorization = self.authorization(offer, **overrides)
+    def permit(self, offer: Mapping[str, Any], **overrides: Any) -> dict[str, Any]:
+        """The wire's ``permit2Authorization`` for an entry of ``accepts`` (v2)."""
+        witness = {"to": offer["payTo"], "validAfter": "0"}
+        if offer["scheme"] == SCHEME_UPTO:
+            witness["facilitator"] = offer["extra"]["facilitatorAddress"]
         return {
-            "x402Version": 2,
-            "payload": {
+            "from": self.address,
+            "permitted": {"token": offer["asset"], "amount": str(offer["amount"])},
+            "spender": _PROXIES[offer["scheme"]],
+            "nonce": str(secrets.randbits(256)),
+            "deadline": str(int(time.time()) + int(offer["maxTimeoutSeconds"])),
+            "witness": witness,
+            **overrides,
+        }
+
+    def sign_permit(self, offer: Mapping[str, Any], permit: Mapping[str, Any]) -> str:
+        """EIP-712 signature of ``permit`` in the domain of Permit2."""
+        witness = permit["witness"]
+        names = ("to", "facilitator", "validAfter")
+        message = {
+            **permit,
+            "permitted": {
+                "token": permit["permitted"]["token"],
+                "amount": int(permit["permitted"]["amount"]),
+            },
+            "nonce": int(permit["nonce"]),
+            "deadline": int(permit["deadline"]),
+            "witness": {**witness, "validAfter": int(witness["validAfter"])},
+        }
+        del message["from"]
+        signed = self.account.sign_typed_data(
+            domain_data={
+                "name": "Permit2",
+                "chainId": parse_chain_id(str(offer["network"])),
+                "verifyingContract": PERMIT2_ADDRESS,
+            },
+            message_types={
+                **_PERMIT_TYPES,
+                "Witness": [
+                    {"name": name, "type": "uint256" if name == "validAfter" else "address"}
+                    for name in names
+                    if name in witness
+                ],
+            },
+            message_data=message,
+        )
+        return "0x" + bytes(signed.signature).hex()
+
+    def payload(self, offer: Mapping[str, Any], **overrides: Any) -> dict[str, Any]:
+        """A v2 ``PaymentPayload`` for one offer; ``overrides`` change what is signed."""
+        payload: dict[str, Any]
+        if (offer.get("extra") or {}).get("assetTransferMethod") == TRANSFER_PERMIT2:
+            permit = self.permit(offer, **overrides)
+            payload = {
+                "signature": self.sign_permit(offer, permit),
+                "permit2Authorization": permit,
+            }
+        else:
+            authorization = self.authorization(offer, **overrides)
+            payload = {
                 "signature": self.sign(offer, authorization),
                 "authorization": authorization,
-            },
-            "accepted": dict(offer),
-        }
+            }
+        return {"x402Version": 2, "payload": payload, "accepted": dict(offer)}
 
     def payload_v1(self, offer: Mapping[str, Any], **overrides: Any) -> dict[str, Any]:
         """A v1 ``PaymentPayload`` for one entry of the v1 body's ``accepts``."""

@@ -39,6 +39,18 @@ async def counted_async(request: HttpRequest) -> HttpResponse:
     return JsonResponse(count_run(request))
 
 
+@payment_required(rule="permit2")
+def by_permit2(request: HttpRequest) -> HttpResponse:
+    return JsonResponse(count_run(request))
+
+
+@payment_required(rule="upto")
+def metered(request: HttpRequest) -> HttpResponse:
+    """Charges ``units`` of the query at the rule's price of one."""
+    request.payment.charge_units(int(request.GET["units"]))  # type: ignore[attr-defined]
+    return JsonResponse(count_run(request))
+
+
 def ledger(request: HttpRequest) -> HttpResponse:
     """What the site has written about one payer's payments, for the tests to compare."""
     payer = request.GET["payer"]

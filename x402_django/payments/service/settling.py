@@ -237,15 +237,17 @@ def _claim_again(known: Payment, request: FacilitationRequest, key: FacilitatorK
 
 def _known(signed: SignedPayment) -> Payment | None:
     """The service's row of this authorization."""
-    network, asset, payer, nonce = signed.key
+    network, contract, payer, nonce = signed.key
     rows = Payment.objects.for_others().defer("response_body")
-    return rows.filter(network=network, asset=asset, payer=payer, nonce=nonce).first()
+    return rows.filter(
+        network=network, verifying_contract=contract, payer=payer, nonce=nonce
+    ).first()
 
 
 def _is_same(known: Payment, signed: SignedPayment) -> bool:
     """Whether the row is of these very terms: a payer may sign two payments with one nonce."""
-    authorization: Any = signed.payload_dict()["authorization"]
-    return bool(known.payload["authorization"] == authorization)
+    terms = {**signed.payload_dict(), "signature": ""}
+    return bool({**known.payload, "signature": ""} == terms)
 
 
 def _sent_for(signed: SignedPayment) -> str:
@@ -270,6 +272,7 @@ def _new_row(request: FacilitationRequest, key: FacilitatorKey) -> Payment:
         scheme=offer.scheme,
         network=offer.network,
         asset=offer.asset,
+        verifying_contract=offer.verifying_contract,
         payer=signed.payer,
         nonce=signed.nonce,
         pay_to=offer.pay_to,

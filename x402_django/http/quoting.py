@@ -1,0 +1,29 @@
+"""The price of a request, ready to be offered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from x402_django.facilitators.settlers import name_settlers
+from x402_django.pricing import PaidViewOptions, Quote, quote_request
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+
+def quote_for(
+    request: HttpRequest, options: PaidViewOptions | None, url_name: str | None
+) -> Quote | None:
+    """``quote_request``, with the wallets that are to settle named in the offers.
+
+    Raises as that, and FacilitatorUnavailable where nothing is left to offer.
+    """
+    quote = quote_request(request, options, url_name)
+    return None if quote is None else with_settlers(quote)
+
+
+def with_settlers(quote: Quote) -> Quote:
+    """``quote`` with the wallets named. Raises FacilitatorUnavailable as ``quote_for``."""
+    offers = name_settlers(quote.offers)
+    return quote if offers is quote.offers else replace(quote, offers=offers)

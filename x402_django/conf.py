@@ -16,6 +16,7 @@ from typing import Any, Final
 from django.conf import settings
 from django.core.signals import setting_changed
 
+from x402_django.constants import PAYMENT_IDENTIFIER
 from x402_django.exceptions import ConfigurationError
 from x402_django.finality import ConfirmationTier, parse_confirmations
 
@@ -51,7 +52,7 @@ DEFAULTS: Final[dict[str, Any]] = {
 }
 
 #: Extensions that are on unless ``EXTENSIONS`` says ``None`` for them.
-DEFAULT_EXTENSIONS: Final[dict[str, dict[str, Any]]] = {}
+DEFAULT_EXTENSIONS: Final[dict[str, dict[str, Any]]] = {PAYMENT_IDENTIFIER: {}}
 
 NETWORK_DEFAULTS: Final[dict[str, Any]] = {
     "RPC_URLS": (),

@@ -27,6 +27,11 @@ EXPOSED_HEADERS: Final = (
     V1_PAYMENT_RESPONSE_HEADER,
 )
 
+#: Extensions that are built in, by their keys on the wire.
+PAYMENT_IDENTIFIER: Final = "payment-identifier"
+#: What says the same as a payment identifier, of clients without extensions.
+IDEMPOTENCY_KEY_HEADER: Final = "Idempotency-Key"
+
 #: Sent by the paywall's script: answer with a cookie that opens the page, not with the page.
 PAYWALL_HEADER: Final = "X-402-Paywall"
 
@@ -117,7 +122,11 @@ class Code:
     INVALID_VERSION: Final = "invalid_x402_version"
     HEADER_TOO_LARGE: Final = "payment_header_too_large"
     AMBIGUOUS_HEADERS: Final = "ambiguous_payment_headers"
+    INVALID_IDENTIFIER: Final = "invalid_payment_identifier"
+    IDENTIFIER_REQUIRED: Final = "payment_identifier_required"
     BODY_TOO_LARGE: Final = "request_body_too_large"
+    # 404, of a payment asked for by its identifier
+    PAYMENT_UNKNOWN: Final = "payment_unknown"
     # 409
     IN_PROGRESS: Final = "payment_in_progress"
     IDENTIFIER_USED: Final = "payment_identifier_used"

@@ -26,8 +26,13 @@ def buy(
     clients: Path, site: Site, account: Any, version: int, path: str, *request: str
 ) -> dict[str, Any]:
     """Let the client of ``version`` request ``path``; what it was answered."""
+    return run(clients, account, f"pay_v{version}.mjs", site.url + path, *request)
+
+
+def run(clients: Path, account: Any, script: str, *arguments: str) -> dict[str, Any]:
+    """What a script with the key of ``account`` reports."""
     done = subprocess.run(
-        ["node", f"pay_v{version}.mjs", site.url + path, *request],
+        ["node", script, *arguments],
         cwd=clients,
         env={**os.environ, "PAYER_KEY": "0x" + bytes(account.key).hex(), "TOKEN": TOKEN_ADDRESS},
         capture_output=True,
@@ -80,6 +85,23 @@ def test_buys(
         version=version,
         earned_before=earned,
     )
+
+
+def test_two_signatures_under_one_identifier_pay_once(clients: Path, site: Site) -> None:
+    account, earned = site.new_payer(), site.chain.dollars(PAY_TO)
+    name = "pay_7d5d747be160e280504c099d984bcfe0"
+
+    answers = [
+        run(clients, account, "pay_named.mjs", f"{site.url}/counted/", name) for _ in range(2)
+    ]
+
+    assert [answer["status"] for answer in answers] == [200, 200]
+    assert answers[0]["text"] == answers[1]["text"]
+    header = "payment-response"
+    assert answers[0]["headers"][header] == answers[1]["headers"][header]
+    assert site.runs(account.address) == ["/counted/"]
+    assert len(site.transfers(account.address)) == 1
+    assert site.chain.dollars(PAY_TO) == earned + 10_000
 
 
 @pytest.mark.parametrize("version", [1, 2])

@@ -16,6 +16,7 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from x402_django.conf import x402
+from x402_django.constants import PAYMENT_IDENTIFIER
 from x402_django.exceptions import ConfigurationError
 from x402_django.extensions.base import Asked, Extension
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 BUILT_IN: Final[Mapping[str, str]] = {
     "bazaar": "x402_django.extensions.bazaar.Bazaar",
     "offer-receipt": "x402_django.extensions.offer_receipt.OfferReceipt",
+    PAYMENT_IDENTIFIER: "x402_django.extensions.payment_identifier.PaymentIdentifier",
 }
 
 

@@ -131,6 +131,10 @@ class Payment(SettledCallbacks, Charges, models.Model):
     #: Seconds from settlement in which the browser that paid may come back (http/access.py).
     session_access = models.PositiveIntegerField(_("session access in seconds"), default=0)
 
+    #: The payer's own name for the purchase (the extension payment-identifier), if it gave one.
+    payment_identifier = models.CharField(
+        _("payment identifier"), max_length=128, null=True, blank=True
+    )
     #: What came with the payload under ``extensions``, as those that read it keep it, by key.
     extensions = models.JSONField(_("extensions"), default=dict, blank=True)
 
@@ -176,6 +180,12 @@ class Payment(SettledCallbacks, Charges, models.Model):
                 fields=["network", "transaction", "log_index", "kind"],
                 condition=Q(log_index__isnull=False),
                 name="x402_payment_transfer_uniq",
+            ),
+            models.UniqueConstraint(
+                # Only those that have one: the others' claims pay nothing for it.
+                fields=["payer", "payment_identifier"],
+                condition=Q(payment_identifier__isnull=False),
+                name="x402_payment_identifier_uniq",
             ),
             models.UniqueConstraint(fields=["public_id"], name="x402_payment_public_id_uniq"),
             models.CheckConstraint(

@@ -265,6 +265,15 @@ class PriceRule(models.Model):
             "again. 0: not at all. Empty: as the code says, or not at all."
         ),
     )
+    identifier_required = models.BooleanField(
+        _("payment identifier required"),
+        null=True,
+        blank=True,
+        help_text=_(
+            "Whether payments without an identifier of the buyer's own are refused. With one, a "
+            "buyer whose answer was lost never pays twice. Unknown: as the code or settings say."
+        ),
+    )
     priority = models.IntegerField(_("priority"), default=0, help_text=_("Higher wins."))
     active = models.BooleanField(_("active"), default=True)
     valid_from = models.DateTimeField(_("valid from"), null=True, blank=True)

@@ -78,7 +78,8 @@ class PaymentQuerySet(models.QuerySet["Payment"]):
         One statement, committed at once: the unique constraint decides between two claims of
         one authorization, and a payer with an undelivered payment for the same request cannot
         make a second. The flow of a payer whose settlement failed after ``failed_since`` becomes
-        ``upfront``. True when the row was inserted (``payment.pk`` is then set).
+        ``upfront``. True when the row was inserted (``payment.pk`` is then set). Raises
+        IntegrityError if another payment of the payer has its identifier.
 
         ``trailing`` does not wait for PostgreSQL's disk: the claim counts at once, and is on disk
         with whatever is committed next. Only a failure of the database server itself can lose it,

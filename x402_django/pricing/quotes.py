@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from x402_django import clock
 from x402_django.conf import x402
-from x402_django.constants import FLOW_AUTHORIZATION, FLOW_UPFRONT, SAFE_METHODS
+from x402_django.constants import (
+    FLOW_AUTHORIZATION,
+    FLOW_UPFRONT,
+    PAYMENT_IDENTIFIER,
+    SAFE_METHODS,
+)
 from x402_django.exceptions import ConfigurationError, PriceNotConfigured
 from x402_django.pricing.cache import current_rules
 from x402_django.pricing.options import PaidViewOptions
@@ -122,6 +127,20 @@ def _refuse_unknown(extensions: Mapping[str, Any]) -> None:
             )
 
 
+def _extensions_of_rule(
+    rule: CompiledRule, of_code: Mapping[str, Mapping[str, Any] | bool]
+) -> Mapping[str, Mapping[str, Any] | bool]:
+    """What the rule has to say goes over what the code says."""
+    if rule.identifier_required is None:
+        return of_code
+    if rule.identifier_required and PAYMENT_IDENTIFIER not in x402.extensions:
+        raise PriceNotConfigured(
+            f"The price rule “{rule.name}” requires a payment identifier, but X402['EXTENSIONS'] "
+            "turns them off."
+        )
+    return {**of_code, PAYMENT_IDENTIFIER: {"REQUIRED": rule.identifier_required}}
+
+
 def _quote_from_rule(source: RuleSource) -> Quote:
     rule, options = source.rule, source.options
     if rule.error:
@@ -143,8 +162,8 @@ def _quote_from_rule(source: RuleSource) -> Quote:
         session_access=code_access if rule.session_access is None else rule.session_access,
         unit_price_usd=rule.unit_price_usd or (options.unit_price_usd if options else None),
         source=source,
-        extensions=options.extensions if options else {},
         validate=options.validate if options else None,
+        extensions=_extensions_of_rule(rule, options.extensions if options else {}),
     )
 
 

@@ -60,6 +60,7 @@ class CompiledRule:
     mime_type: str
     flow: str
     session_access: int | None
+    identifier_required: bool | None
     valid_from: datetime | None
     valid_until: datetime | None
     unit_price_usd: Decimal | None = None
@@ -156,6 +157,7 @@ def compile_rule(
         mime_type=rule.mime_type,
         flow=rule.flow,
         session_access=rule.session_access,
+        identifier_required=rule.identifier_required,
         valid_from=rule.valid_from,
         valid_until=rule.valid_until,
         unit_price_usd=rule.unit_price_usd,

@@ -44,6 +44,7 @@ SIGNED_SCHEMES: Final = (SCHEME_EXACT, SCHEME_UPTO)
 
 #: How the money of a payment is moved (the SDK's ``assetTransferMethod``).
 TRANSFER_EIP3009: Final = "eip3009"
+TRANSFER_SOLANA: Final = "solana"
 TRANSFER_PERMIT2: Final = "permit2"
 
 #: Extensions: an approval of Permit2 that the payer signs and the settling wallet pays for.

@@ -14,13 +14,13 @@ from django.utils.timesince import timesince
 
 from x402_django import clock
 from x402_django.conf import x402
-from x402_django.constants import PAYWALL_HEADER, SCHEME_EXACT
+from x402_django.constants import PAYWALL_HEADER, SCHEME_EXACT, TRANSFER_EIP3009
 from x402_django.http.pages import page_response
 from x402_django.http.resource import resource_url
 from x402_django.http.transfers import pay_page_url, transfer_challenge
 from x402_django.http.wallets import app_links, chain_parameters, qr_code
 from x402_django.pricing.money import format_amount
-from x402_django.protocol.networks import display_name, explorer_address_url, is_testnet
+from x402_django.protocol.networks import display_name, explorer_address_url, is_evm, is_testnet
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -121,12 +121,13 @@ def _offer_context(offer: Offer) -> dict[str, Any]:
         "is_testnet": is_testnet(offer.network),
         "pay_to": offer.pay_to,
         "pay_to_url": explorer_address_url(offer.network, offer.pay_to),
-        "is_payable": offer.scheme == SCHEME_EXACT and bool(requirements["extra"].get("name")),
+        # What the page's script has a wallet sign is EIP-3009.
+        "is_payable": offer.scheme == SCHEME_EXACT and offer.transfer_method == TRANSFER_EIP3009,
         "script": {
             "accepted": requirements,
             "amount": amount,
             "decimals": offer.decimals,
             "symbol": offer.symbol,
-            "chain": chain_parameters(offer.network),
+            "chain": chain_parameters(offer.network) if is_evm(offer.network) else {},
         },
     }

@@ -36,6 +36,9 @@ class Payment(SettledCallbacks, Charges, models.Model):
     Where ``scheme`` is ``transfer``, ``payload`` is the proof of a transfer that the payer made
     itself, ``nonce`` names that proof, ``facilitator`` is empty and ``amount`` is what was
     transferred, which may be more than ``requirements`` ask.
+
+    Addresses are as their network writes them: EIP-55 on EVM, base58 on Solana, where the letter
+    case counts and ``nonce`` is the SHA-256 of the message that was signed.
     """
 
     class State(models.TextChoices):
@@ -80,11 +83,11 @@ class Payment(SettledCallbacks, Charges, models.Model):
 
     scheme = models.CharField(_("scheme"), max_length=32)
     network = models.CharField(_("network"), max_length=64)
-    asset = models.CharField(_("token contract"), max_length=42)
-    verifying_contract = VerifyingContractField(_("contract that keeps the nonces"), max_length=42)
-    payer = models.CharField(_("payer"), max_length=42)
+    asset = models.CharField(_("token contract"), max_length=44)
+    verifying_contract = VerifyingContractField(_("contract that keeps the nonces"), max_length=44)
+    payer = models.CharField(_("payer"), max_length=44)
     nonce = models.CharField(_("authorization nonce"), max_length=66)
-    pay_to = models.CharField(_("paid to"), max_length=42)
+    pay_to = models.CharField(_("paid to"), max_length=44)
     amount = Uint256Field(_("amount"))
     asset_symbol = models.CharField(_("token"), max_length=16)
     asset_decimals = models.PositiveSmallIntegerField()
@@ -138,7 +141,7 @@ class Payment(SettledCallbacks, Charges, models.Model):
     #: What came with the payload under ``extensions``, as those that read it keep it, by key.
     extensions = models.JSONField(_("extensions"), default=dict, blank=True)
 
-    transaction = models.CharField(_("transaction"), max_length=66, blank=True)
+    transaction = models.CharField(_("transaction"), max_length=90, blank=True)
     block_number = models.PositiveBigIntegerField(_("block"), null=True, blank=True)
     block_hash = models.CharField(max_length=66, blank=True)
     log_index = models.PositiveIntegerField(null=True, blank=True)
@@ -330,16 +333,16 @@ class Receipt(_AppendOnly):
     )
     issued_at = models.DateTimeField(_("issued"))
     network = models.CharField(_("network"), max_length=64)
-    asset = models.CharField(_("token contract"), max_length=42)
+    asset = models.CharField(_("token contract"), max_length=44)
     asset_symbol = models.CharField(_("token"), max_length=16)
     asset_decimals = models.PositiveSmallIntegerField()
     amount = Uint256Field(_("amount"))
     price_usd = models.DecimalField(
         _("price in US dollars"), max_digits=18, decimal_places=8, null=True, blank=True
     )
-    payer = models.CharField(_("payer"), max_length=42)
-    pay_to = models.CharField(_("paid to"), max_length=42)
-    transaction = models.CharField(_("transaction"), max_length=66)
+    payer = models.CharField(_("payer"), max_length=44)
+    pay_to = models.CharField(_("paid to"), max_length=44)
+    transaction = models.CharField(_("transaction"), max_length=90)
     resource_url = models.TextField(_("resource"))
     description = models.CharField(_("description"), max_length=500, blank=True)
 

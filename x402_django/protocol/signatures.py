@@ -56,6 +56,9 @@ def check_eoa_signature(signed: SignedPayment) -> bool:
     ask (EIP-1271). And True does not bind an address that has code (EIP-7702): route by code.
     Raises PaymentRefused as ``recover_signer``.
     """
+    own = signed.method.is_signed(signed)
+    if own is not None:
+        return own
     return recover_signer(typed_data_digest(signed), signed.signature) == signed.payer
 
 

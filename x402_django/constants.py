@@ -128,6 +128,7 @@ class Code:
     GAS_BUDGET_EXCEEDED: Final = "gas_budget_exceeded"
     # 400
     INVALID_PAYLOAD: Final = "invalid_payload"
+    INVALID_REQUEST: Final = "invalid_request"
     INVALID_VERSION: Final = "invalid_x402_version"
     HEADER_TOO_LARGE: Final = "payment_header_too_large"
     AMBIGUOUS_HEADERS: Final = "ambiguous_payment_headers"

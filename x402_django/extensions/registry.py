@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Extensions that need no ``BACKEND``.
 BUILT_IN: Final[Mapping[str, str]] = {
+    "bazaar": "x402_django.extensions.bazaar.Bazaar",
+    "offer-receipt": "x402_django.extensions.offer_receipt.OfferReceipt",
     PAYMENT_IDENTIFIER: "x402_django.extensions.payment_identifier.PaymentIdentifier",
     SIGN_IN_WITH_X: "x402_django.extensions.sign_in_with_x.SignInWithX",
 }

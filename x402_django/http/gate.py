@@ -34,7 +34,7 @@ from x402_django.exceptions import (
 from x402_django.extensions import registry
 from x402_django.http import access, responses
 from x402_django.http.extending import asked_for
-from x402_django.http.matching import match_quote
+from x402_django.http.matching import match_quote, refused_by_view
 from x402_django.http.paywall import is_paywall_script
 from x402_django.http.resource import payment_headers, request_facts
 from x402_django.http.transfers import PROOF_NOT_JUDGED, presented_proof
@@ -154,6 +154,9 @@ def _admit(
         return _admit_claim(request, state, quote, known, None)
     signed = replace(signed, extensions=facts.extensions)
     refuse_forgery(signed)
+    refusal = refused_by_view(request, quote, presented)
+    if refusal is not None:
+        return refusal
     return _admit_claim(request, state, quote, claim(signed, terms, facts), signed)
 
 

@@ -29,6 +29,8 @@ EXPOSED_HEADERS: Final = (
 
 #: Extensions that are built in, by their keys on the wire.
 PAYMENT_IDENTIFIER: Final = "payment-identifier"
+SIGN_IN_WITH_X: Final = "sign-in-with-x"
+SIGN_IN_HEADER: Final = "SIGN-IN-WITH-X"
 #: What says the same as a payment identifier, of clients without extensions.
 IDEMPOTENCY_KEY_HEADER: Final = "Idempotency-Key"
 
@@ -99,6 +101,13 @@ class Code:
     NONCE_USED: Final = "invalid_exact_evm_nonce_already_used"
     ALREADY_USED: Final = "payment_already_used"
     PAYER_IN_DEFAULT: Final = "payer_in_default"
+    # 402, of a sign-in by wallet; the SDKs' codes
+    SIGN_IN_DOMAIN: Final = "invalid_siwx_domain_mismatch"
+    SIGN_IN_URI: Final = "invalid_siwx_uri_mismatch"
+    SIGN_IN_EXPIRED: Final = "invalid_siwx_expired"
+    SIGN_IN_NONCE: Final = "invalid_siwx_nonce"
+    SIGN_IN_CHAIN: Final = "invalid_siwx_unsupported_chain"
+    SIGN_IN_SIGNATURE: Final = "invalid_siwx_signature"
     # 402, transfer proofs
     PAYMENT_PENDING: Final = "payment_pending"
     INVALID_CHALLENGE: Final = "invalid_challenge"
@@ -119,6 +128,7 @@ class Code:
     GAS_BUDGET_EXCEEDED: Final = "gas_budget_exceeded"
     # 400
     INVALID_PAYLOAD: Final = "invalid_payload"
+    INVALID_REQUEST: Final = "invalid_request"
     INVALID_VERSION: Final = "invalid_x402_version"
     HEADER_TOO_LARGE: Final = "payment_header_too_large"
     AMBIGUOUS_HEADERS: Final = "ambiguous_payment_headers"

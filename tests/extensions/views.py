@@ -6,6 +6,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import include, path
 
 from tests.shop.runs import runs
+from x402_django.exceptions import PaymentRequired
 from x402_django.http.decorators import payment_required
 
 
@@ -39,7 +40,31 @@ def flaky(request: HttpRequest) -> HttpResponse:
     return HttpResponse("done", status=500 if "fail" in request.GET else 200)
 
 
+@payment_required("$0.01", session_access=3600)
+def vault(request: HttpRequest) -> HttpResponse:
+    """What may be come back to for an hour."""
+    runs["vault"] += 1
+    return JsonResponse({"secret": 42, "by": request.payment.payer})  # type: ignore[attr-defined]
+
+
+@payment_required("$0.01", session_access=3600)
+def other_vault(request: HttpRequest) -> HttpResponse:
+    runs["other vault"] += 1
+    return HttpResponse("other secret")
+
+
+def asking(request: HttpRequest) -> HttpResponse:
+    """Decides inside that it must be paid."""
+    if request.payment is None:  # type: ignore[attr-defined]
+        raise PaymentRequired("$0.01", session_access=3600)
+    runs["asking vault"] += 1
+    return HttpResponse("asked secret")
+
+
 urlpatterns = [
+    path("vault/", vault),
+    path("other-vault/", other_vault),
+    path("asking-vault/", asking),
     path("plain/", plain, name="plain"),
     path("silver/", silver),
     path("none/", none),

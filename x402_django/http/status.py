@@ -12,7 +12,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from x402_django.constants import Code
-from x402_django.http.pages import page_response
+from x402_django.extensions.offer_receipt import KEY as OFFER_RECEIPT
+from x402_django.extensions.registry import acknowledgements
+from x402_django.http.pages import page_response, prefers_page
 from x402_django.http.responses import json_response
 from x402_django.models import Payment
 from x402_django.pricing.money import format_amount
@@ -40,15 +42,15 @@ def payment_status(request: HttpRequest, public_id: str) -> HttpResponse:
         .only(
             *_FACTS,
             *("asset_symbol", "outcome_unknown_at", "created_at", "settled_at"),
-            *("asset_decimals", "pay_to", "price_usd", "description", "resource_url"),
+            *("asset_decimals", "pay_to", "price_usd", "description", "resource_url", "payer"),
         )
         .first()
     )
     if payment is None:
         raise Http404("No such payment.")
     facts = _facts(payment)
-    if request.accepts("application/json") and not _prefers_html(request):
-        return json_response(facts, status=200)
+    if not prefers_page(request):
+        return json_response(facts | _signed_receipt(request, payment), status=200)
     context = {
         "payment": payment,
         "facts": facts,
@@ -57,6 +59,12 @@ def payment_status(request: HttpRequest, public_id: str) -> HttpResponse:
         "transaction_url": explorer_transaction_url(payment.network, payment.transaction),
     }
     return page_response(request, TEMPLATE, context)
+
+
+def _signed_receipt(request: HttpRequest, payment: Payment) -> dict[str, Any]:
+    """The signed receipt as ``PAYMENT-RESPONSE`` carried it, for whom that did not reach."""
+    receipt = acknowledgements(payment, request).get(OFFER_RECEIPT) if payment.is_paid else None
+    return {"extensions": {OFFER_RECEIPT: receipt}} if receipt else {}
 
 
 @never_cache
@@ -84,11 +92,6 @@ def identified_payment(request: HttpRequest, payer: str, identifier: str) -> Htt
     facts = _facts(payment)
     del facts["payment"]
     return json_response(facts, status=200)
-
-
-def _prefers_html(request: HttpRequest) -> bool:
-    preferred = request.get_preferred_type(["application/json", "text/html"])
-    return preferred == "text/html"
 
 
 def _facts(payment: Payment) -> dict[str, Any]:

@@ -211,6 +211,12 @@ class Payment(SettledCallbacks, Charges, models.Model):
                 ),
                 name="x402_payment_debt_idx",
             ),
+            # What lets a wallet come back that signs in.
+            models.Index(
+                fields=["payer", "request_fingerprint", "-settled_at"],
+                condition=Q(session_access__gt=0, settled_at__isnull=False),
+                name="x402_payment_access_idx",
+            ),
             models.Index(
                 fields=["state", "state_changed_at"],
                 condition=Q(state__in=["claimed", "verified", "settling", "settled"]),

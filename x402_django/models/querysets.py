@@ -55,6 +55,12 @@ class PaymentQuerySet(models.QuerySet["Payment"]):
             )
         )
 
+    def opening(self, payer: str, fingerprint: str) -> PaymentQuerySet:
+        """Paid ones by which ``payer`` may come back to the request for a while, newest first."""
+        paid = self.sales().filter(state__in=("settled", "final"), settled_at__isnull=False)
+        mine = paid.filter(payer=payer, request_fingerprint=fingerprint, session_access__gt=0)
+        return mine.order_by("-settled_at")
+
     def unsettled(self, payer: str | None = None) -> PaymentQuerySet:
         """Delivered under the flow ``deferred`` and not settled: owed to the merchant."""
         owed = self.filter(flow="deferred", state__in=("verified", "settling", "reversed"))

@@ -155,6 +155,19 @@ def claim_known(presented: PresentedPayment, facts: RequestFacts) -> Claim | Non
     For an authorization that has since expired, or whose price has since changed: what it bought
     is still its payer's. Only the very same payload counts. Raises PaymentRefused as ``claim``.
     """
+    row = known_payment(presented)
+    if row is None:
+        return None
+    if row.request_fingerprint != facts.fingerprint:
+        raise PaymentRefused(
+            "This payment was used for another request. Pay this one separately.",
+            code=Code.ALREADY_USED,
+        )
+    return entitlement_of(row)
+
+
+def known_payment(presented: PresentedPayment) -> Payment | None:
+    """The row of a payment that was accepted earlier, whatever for; nothing is taken of it."""
     terms = presented.terms
     rows = (
         Payment.objects.sales()
@@ -167,15 +180,7 @@ def claim_known(presented: PresentedPayment, facts: RequestFacts) -> Claim | Non
         )
         .exclude(state__in=(State.CLAIMED, State.RELEASED, State.REJECTED))
     )
-    for row in rows:
-        if _is_same(presented, row):
-            if row.request_fingerprint != facts.fingerprint:
-                raise PaymentRefused(
-                    "This payment was used for another request. Pay this one separately.",
-                    code=Code.ALREADY_USED,
-                )
-            return entitlement_of(row)
-    return None
+    return next((row for row in rows if _is_same(presented, row)), None)
 
 
 def _is_same(presented: PresentedPayment, row: Payment) -> bool:

@@ -91,6 +91,13 @@ def is_response_kept(payment: Payment) -> bool:
     return kept_until is not None and kept_until >= clock.now()
 
 
+def has_session_access(payment: Payment) -> bool:
+    """Whether ``payment`` lets its owner in now: paid, not undone, and not too long ago."""
+    if not payment.is_paid or payment.settled_at is None:
+        return False
+    return clock.now() < payment.settled_at + timedelta(seconds=payment.session_access)
+
+
 def take_delivery(payment: Payment) -> Claim:
     """Become the one worker that runs the view for a paid, undelivered payment."""
     started = payment.delivery_started_at

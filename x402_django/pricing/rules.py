@@ -37,6 +37,7 @@ class EarlierTerms:
 
     until: datetime
     price_usd: Decimal | None
+    unit_price_usd: Decimal | None
     offers: tuple[Offer, ...]
 
 
@@ -178,7 +179,8 @@ def _earlier_terms(
             offers = offers_for(templates, price_usd=row.price_usd, token_amount=row.token_amount)
         except ConfigurationError:
             continue
-        terms.append(EarlierTerms(row.ended_at + _grace(), row.price_usd, offers))
+        until = row.ended_at + _grace()
+        terms.append(EarlierTerms(until, row.price_usd, row.unit_price_usd, offers))
     return tuple(terms)
 
 

@@ -4,6 +4,7 @@ from tests.clients.site import views
 
 urlpatterns = [
     path("counted/", views.counted),
+    path("kept/", views.kept),
     path("counted-async/", views.counted_async),
     path("by-permit2/", views.by_permit2),
     path("metered/", views.metered),

@@ -32,11 +32,11 @@ X402 = {
         }
     },
     "SETTLEMENT_TIMEOUT": float(os.environ.get("SITE_SETTLEMENT_TIMEOUT", "25")),
-    "SERVICE_FACILITATOR": "default",
     "EXTENSIONS": {
         "sign-in-with-x": {},
         "offer-receipt": {"OPTIONS": SIGNING} if SIGNING["FORMAT"] else None,
     },
+    "SERVICE_FACILITATOR": "default",
     "BASE_URL": os.environ.get("SITE_BASE_URL"),
     "FACILITATORS": {
         "default": {

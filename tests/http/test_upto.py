@@ -106,7 +106,7 @@ def test_nothing_charged_settles_nothing_and_is_recorded(chain, buyer, query):
     assert payment.delivered_at is not None
     event = payment.events.last()
     assert (event.to_state, event.code) == ("waived", "nothing_charged")
-    assert event.reason == f"The view charged 0 of {MOST}."
+    assert event.reason == f"Charged 0 of {MOST}."
     told = settlement_of(response)
     assert (told["success"], told["amount"], told["transaction"]) == (True, "0", "")
     assert (spent(chain, buyer), ChainTransaction.objects.count()) == (0, 0)

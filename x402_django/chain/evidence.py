@@ -142,8 +142,6 @@ def has_code(network: str, address: str) -> bool:
         return len(w3.eth.get_code(checksum(address))) > 0
 
 
-
-
 def _in_transaction(w3: Web3, signed: SignedPayment, transaction: str) -> Evidence | None:
     receipt = read_receipt(signed.offer.network, transaction)
     if receipt is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import urlsplit
@@ -158,11 +158,11 @@ class RemoteFacilitator(BaseFacilitator):
         """As of the last time it was asked, which is not before somebody wants to know."""
         return self._capabilities.get()
 
-    def settler(self, network: str) -> str | None:
+    def settlers(self, network: str) -> Sequence[str]:
         """As the service says in its ``/supported``."""
         self.supported()
         address = self._settlers.get(network, "")
-        return to_checksum_address(address) if is_address(address) else None
+        return (to_checksum_address(address),) if is_address(address) else ()
 
     @cached_property
     def _capabilities(self) -> CachedCapabilities:

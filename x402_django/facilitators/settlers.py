@@ -16,22 +16,22 @@ logger = logging.getLogger("x402_django.facilitators")
 def name_settlers(offers: tuple[Offer, ...]) -> tuple[Offer, ...]:
     """``offers`` with their settlers; those whose facilitator names none are left out.
 
-    Raises FacilitatorUnavailable if that leaves nothing to offer.
+    One for each settler where there are several. Raises FacilitatorUnavailable if that leaves
+    nothing to offer.
     """
     if all(offer.scheme != SCHEME_UPTO for offer in offers):
         return offers
-    named = []
+    named: list[Offer] = []
     for offer in offers:
         if offer.scheme != SCHEME_UPTO:
             named.append(offer)
             continue
         try:
-            settler = get_facilitator(offer.facilitator).settler(offer.network)
+            settlers = get_facilitator(offer.facilitator).settlers(offer.network)
         except FacilitatorUnavailable:
-            settler = None
-        if settler:
-            named.append(replace(offer, settler=settler))
-        else:
+            settlers = ()
+        named += [replace(offer, settler=settler) for settler in settlers]
+        if not settlers:
             logger.error(
                 "Facilitator %s settles no payments of the scheme 'upto' on %s.",
                 offer.facilitator,

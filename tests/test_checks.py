@@ -619,3 +619,30 @@ def celery_conf() -> Any:
     app = celery.Celery("checked", set_as_current=True)
     yield lambda **values: app.conf.update(values)
     previous.set_current()
+
+
+@pytest.mark.parametrize(
+    ("extensions", "expected"),
+    [
+        ([], ["E061"]),
+        ({"loyalty": "on"}, ["E061"]),
+        ({"loyalty": {"BACKED": "typo"}}, ["E061"]),
+        ({"no-such": {}}, ["E061"]),
+        ({"loyalty": {"BACKEND": "nowhere.Nothing"}}, ["E061"]),
+        ({"loyalty": {"BACKEND": "tests.test_checks.NotAFacilitator"}}, ["E061"]),
+        ({"loyalty": {"BACKEND": "tests.extensions.test_registry.OtherKey"}}, ["E061"]),
+        (
+            {
+                "loyalty": {
+                    "BACKEND": "tests.extensions.test_registry.Loyalty",
+                    "OPTIONS": {"PROGRAM": "gold"},
+                }
+            },
+            ["E062"],
+        ),
+        ({"loyalty": None}, []),
+    ],
+)
+def test_extensions_can_be_loaded(extensions: Any, expected: list[str]) -> None:
+    with override_settings(X402=x402(EXTENSIONS=extensions)):
+        assert ids() == expected

@@ -25,6 +25,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "FACILITATORS": {},
     "BASE_URL": None,
     "RULES_MAX_AGE": 4.0,
+    "PRICE_GRACE": 60,
     "MAX_HEADER_BYTES": 8192,
     "MAX_TIMEOUT_SECONDS": 300,
     "SETTLEMENT_TIMEOUT": 30,
@@ -45,7 +46,11 @@ DEFAULTS: Final[dict[str, Any]] = {
     "TRANSFER_PROOFS": False,
     "TRANSFER_PROOF_TIMEOUT": 3600,
     "ALLOW_UNSIGNED_PROOFS": False,
+    "EXTENSIONS": {},
 }
+
+#: Extensions that are on unless ``EXTENSIONS`` says ``None`` for them.
+DEFAULT_EXTENSIONS: Final[dict[str, dict[str, Any]]] = {}
 
 NETWORK_DEFAULTS: Final[dict[str, Any]] = {
     "RPC_URLS": (),
@@ -128,6 +133,15 @@ class FacilitatorSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtensionSettings:
+    """An extension that is on; ``backend`` is empty for one that is built in."""
+
+    key: str
+    backend: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class ChainWebhookSettings:
     """One entry of ``CHAIN_WEBHOOKS``; ``secret_env`` names the variable with its signing key."""
 
@@ -163,6 +177,11 @@ class X402Settings:
     def rules_max_age(self) -> float:
         """Seconds until a price edited elsewhere is in force in this process."""
         return float(self._get("RULES_MAX_AGE"))
+
+    @property
+    def price_grace(self) -> float:
+        """Seconds for which the price that a rule had before an edit still pays."""
+        return float(self._get("PRICE_GRACE"))
 
     @property
     def max_header_bytes(self) -> int:
@@ -285,6 +304,11 @@ class X402Settings:
         return self._get("ALLOW_UNSIGNED_PROOFS") is True
 
     @property
+    def extensions(self) -> Mapping[str, ExtensionSettings]:
+        """The extensions that are on, by their keys on the wire."""
+        return _extensions()
+
+    @property
     def networks(self) -> Mapping[str, NetworkSettings]:
         """Configured networks by CAIP-2 name."""
         return _networks()
@@ -361,10 +385,20 @@ def _facilitators() -> dict[str, FacilitatorSettings]:
     }
 
 
+@lru_cache(maxsize=1)
+def _extensions() -> dict[str, ExtensionSettings]:
+    return {
+        key: ExtensionSettings(key, raw.get("BACKEND") or "", raw.get("OPTIONS") or {})
+        for key, raw in {**DEFAULT_EXTENSIONS, **x402._get("EXTENSIONS")}.items()
+        if raw is not None
+    }
+
+
 def _reset(*, setting: str, **kwargs: object) -> None:
     if setting == "X402":
         _networks.cache_clear()
         _facilitators.cache_clear()
+        _extensions.cache_clear()
 
 
 setting_changed.connect(_reset, dispatch_uid="x402_django.conf.reset")

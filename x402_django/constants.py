@@ -120,6 +120,7 @@ class Code:
     BODY_TOO_LARGE: Final = "request_body_too_large"
     # 409
     IN_PROGRESS: Final = "payment_in_progress"
+    IDENTIFIER_USED: Final = "payment_identifier_used"
     # 503
     SETTLEMENT_UNKNOWN: Final = "settlement_outcome_unknown"
     UNAVAILABLE: Final = "payment_service_unavailable"

@@ -6,6 +6,7 @@
     ├── InvalidCharge               a view charges more than the payer authorized (also ValueError)
     ├── MalformedPayment            the header cannot be read                        → 400
     ├── PaymentRefused              readable, but not a payment for this offer       → 402
+    ├── PaymentConflict             it contradicts what its payer has sent before    → 409
     ├── InvalidNotice               a webhook's notice is not its service's          → 401
     ├── InvalidApiKey               the facilitator service does not know the caller → 401
     ├── PaymentPending              a transfer that is not deep enough in the chain  → 402
@@ -28,6 +29,7 @@ contains a key, a signature or the text of a foreign exception.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -77,6 +79,9 @@ class PaymentRequired(X402Error):
         session_access: seconds for which a browser that has paid may come back, free.
         unit_price: US dollars for one unit (the scheme ``upto``).
         metered: the price is a maximum (the scheme ``upto``).
+        pay_to: who is paid, as in ``payment_required``; default: the payment methods' payees.
+        minimum, maximum: bounds of ``price`` in US dollars.
+        extensions: what the view says to extensions, by key (docs/extensions.md).
     """
 
     code = Code.PAYMENT_REQUIRED
@@ -93,6 +98,10 @@ class PaymentRequired(X402Error):
         session_access: int = 0,
         unit_price: Any = None,
         metered: bool = False,
+        pay_to: Any = None,
+        minimum: Any = None,
+        maximum: Any = None,
+        extensions: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.unit_price = unit_price
@@ -103,6 +112,10 @@ class PaymentRequired(X402Error):
         self.mime_type = mime_type
         self.flow = flow
         self.session_access = session_access
+        self.pay_to = pay_to
+        self.minimum = minimum
+        self.maximum = maximum
+        self.extensions = extensions or {}
 
 
 class InvalidCharge(X402Error, ValueError):
@@ -137,6 +150,13 @@ class PaymentRefused(X402Error):
 
     def __init__(self, message: str | None = None, *, code: str | None = None) -> None:
         super().__init__(message or self._SENTENCES.get(code or self.code), code=code)
+
+
+class PaymentConflict(X402Error):
+    """It contradicts an earlier payment of its payer. Nothing was charged (answered 409)."""
+
+    code = Code.IDENTIFIER_USED
+    message = "The payment's identifier was used for something else. Choose a new one."
 
 
 class PaymentPending(X402Error):

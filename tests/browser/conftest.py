@@ -65,11 +65,11 @@ class Person:
     problems: list[str] = field(default_factory=list)
 
     def open(self, path: str) -> Page:
-        """A new tab on ``path``."""
+        """A new tab on ``path``, or on a whole address."""
         page = self.context.new_page()
         page.on("pageerror", lambda error: self.problems.append(str(error)))
         page.on("console", self._hear)
-        page.goto(self.site.url + path)
+        page.goto(path if "://" in path else self.site.url + path)
         return page
 
     def _hear(self, message: Any) -> None:

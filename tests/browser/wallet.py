@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eth_account.messages import encode_typed_data
+from eth_account.messages import encode_defunct, encode_typed_data
 
 from tests.clients.live import CHAIN_ID
 from x402_django.chain.devchain import DevChain
@@ -27,7 +27,10 @@ class Declined(Exception):
 
 @dataclass
 class Wallet:
-    """``known`` are the chains it has; ``declines`` the methods its owner says no to."""
+    """``known`` are the chains it has; ``declines`` the methods its owner says no to.
+
+    ``is_unsure``: it sends a transaction, and then says that something went wrong.
+    """
 
     chain: DevChain
     account: Any
@@ -37,6 +40,8 @@ class Wallet:
     asked: Counter[str] = field(default_factory=Counter)
     signed: list[dict[str, Any]] = field(default_factory=list)
     added: list[dict[str, Any]] = field(default_factory=list)
+    sent: list[dict[str, Any]] = field(default_factory=list)
+    is_unsure: bool = False
 
     def request(self, method: str, params: list[Any]) -> dict[str, Any]:
         """Answer one EIP-1193 request: ``{"result": …}`` or ``{"error": …}``."""
@@ -69,7 +74,40 @@ class Wallet:
             return self.chain.handle(request)["result"]
         if method == "eth_signTypedData_v4":
             return self._sign(params)
+        if method == "eth_sendTransaction":
+            return self._send(params[0])
+        if method == "personal_sign":
+            return self._sign_text(params)
         raise Declined(-32601, f"This wallet does not know {method}.")
+
+    def _send(self, transaction: dict[str, Any]) -> str:
+        from web3 import Web3
+
+        if transaction["from"] != self.account.address or self.chain_id != CHAIN_ID:
+            raise Declined(-32602, "That is another account or chain.")
+        eth = Web3(self.chain.provider()).eth
+        filled = {
+            "to": transaction["to"],
+            "data": transaction["data"],
+            "value": int(transaction["value"], 16),
+            "nonce": eth.get_transaction_count(self.account.address),
+            "gas": 120_000,
+            "gasPrice": eth.gas_price,
+            "chainId": self.chain_id,
+        }
+        signed = self.account.sign_transaction(filled)
+        sent = "0x" + bytes(eth.send_raw_transaction(signed.raw_transaction)).hex()
+        self.sent.append(transaction)
+        if self.is_unsure:
+            raise Declined(-32603, "Internal error.")
+        return sent
+
+    def _sign_text(self, params: list[str]) -> str:
+        text, address = params
+        if address != self.account.address:
+            raise Declined(-32602, "That is another account.")
+        message = encode_defunct(hexstr=text)
+        return "0x" + bytes(self.account.sign_message(message).signature).hex()
 
     def _switch(self, chain_id: int) -> None:
         if chain_id not in self.known:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
 
@@ -18,7 +19,12 @@ from x402_django.chain.devchain.deployment import TOKEN_ADDRESS
 from x402_django.chain.devchain.provider import DevChainProvider
 from x402_django.models import Payment
 from x402_django.protocol.types import Offer, SignedPayment
-from x402_django.testing.chain import Authorization, dev_chain, sign_authorization
+from x402_django.testing.chain import (
+    Authorization,
+    dev_chain,
+    send_transaction,
+    sign_authorization,
+)
 
 NETWORK = "eip155:1337"
 PRICE = 10_000
@@ -124,6 +130,12 @@ def sign(
         resource_url="https://shop.example/report/",
         version=2,
     )
+
+
+def use_up_a_nonce() -> None:
+    """Send something else with the settling wallet's key: what has its nonce comes to nothing."""
+    account = Account.from_key(SETTLER.private_key)
+    send_transaction(direct(), account, {"to": account.address, "value": 0})
 
 
 def store(signed: SignedPayment) -> Payment:

@@ -257,7 +257,7 @@ def test_errors_are_pages_for_people_and_json_for_programs(reader):
 def test_the_page_weighs_less_than_20_kilobytes(reader):
     sources = b"".join(
         (TEMPLATES / name).read_bytes()
-        for name in ("base.html", "paywall.html", "paywall.css", "paywall.js")
+        for name in ("base.html", "paywall.html", "paywall.css", "wallet.js", "paywall.js")
     )
     page = reader.look("/hour/").content
     assert len(gzip.compress(sources)) < 20_000
@@ -265,14 +265,14 @@ def test_the_page_weighs_less_than_20_kilobytes(reader):
     assert not re.search(rb'(src|href)="(https?:)?//(?!link\.|go\.|sepolia\.)', page)
 
 
-@pytest.mark.parametrize("name", ["paywall.js", "paywall.css"])
+@pytest.mark.parametrize("name", ["wallet.js", "paywall.js", "paywall.css"])
 def test_script_and_style_are_sent_as_they_are_written(name):
     assert render_to_string(f"x402_django/{name}") == (TEMPLATES / name).read_text()
 
 
 def test_no_message_of_the_script_is_missing(reader):
     page = reader.look("/hour/").content.decode()
-    script = (TEMPLATES / "paywall.js").read_text()
+    script = "".join((TEMPLATES / name).read_text() for name in ("wallet.js", "paywall.js"))
     there = set(re.findall(r'data-key="([^"]+)"', page))
     used = set(re.findall(r'(?:message|progress|Problem)\("([a-z_]+)"', script))
     assert len(used) > 15

@@ -9,7 +9,14 @@ from django.http import JsonResponse
 from eth_account import Account
 
 from tests.chain.permits import approving_payer, offer_permit2, sign_permit, submit
-from tests.chain.support import NETWORK, answers_lost, direct, node_down, x402_settings
+from tests.chain.support import (
+    NETWORK,
+    answers_lost,
+    direct,
+    node_down,
+    use_up_a_nonce,
+    x402_settings,
+)
 from tests.settings import PAY_TO
 from tests.shop import views
 from tests.shop.runs import runs
@@ -201,6 +208,7 @@ def test_a_reorganisation_reverses_it_and_it_is_settled_again(chain):
     before = chain.snapshot()
     assert buyer.pay("GET", "/weather/").status_code == 200
     chain.revert(before)
+    use_up_a_nonce()
     chain.mine(2)
     confirm_pending_payments()
     assert states() == ["reversed"]

@@ -78,7 +78,8 @@ def test_the_challenge_names_a_transfer(agent):
         "expires": challenge["expires"],
     }
     assert now + 3595 <= challenge["expires"] <= now + 3600
-    assert response["Pay-URL"] == uri
+    page = f"https://shop.example/x402/pay/{challenge['challengeId']}/?for=%2Fweather%2F%3Fcity%3D2"
+    assert response["Pay-URL"] == page
     assert response["Access-Control-Expose-Headers"].endswith(", X-402-Required, Pay-URL")
     assert response["Vary"] == "Accept, PAYMENT-SIGNATURE, X-PAYMENT, X-402-Proof, X-Payment-Proof"
     assert not Payment.objects.exists()

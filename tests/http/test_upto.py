@@ -9,7 +9,14 @@ import pytest
 from django.http import JsonResponse
 
 from tests.chain.permits import approving_payer, offer_permit2
-from tests.chain.support import NETWORK, SETTLER, answers_lost, node_down, x402_settings
+from tests.chain.support import (
+    NETWORK,
+    SETTLER,
+    answers_lost,
+    node_down,
+    use_up_a_nonce,
+    x402_settings,
+)
 from tests.settings import PAY_TO
 from tests.shop import views
 from tests.shop.runs import runs
@@ -196,6 +203,7 @@ def test_a_reorganisation_settles_the_charge_again_and_not_the_maximum(chain, bu
     before = chain.snapshot()
     assert buyer.pay("GET", "/metered/?charge=0.01").status_code == 200
     chain.revert(before)
+    use_up_a_nonce()
     chain.mine(2)
     confirm_pending_payments()
     assert Payment.objects.get().state == "reversed"

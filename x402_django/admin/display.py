@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from django.urls import reverse
 from django.utils import formats, timezone
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 
 from x402_django.models import Payment
@@ -99,6 +99,17 @@ def usd(price: Decimal | None) -> str:
         return EMPTY
     whole, _point, fraction = f"{price:f}".partition(".")
     return f"${whole}.{fraction.rstrip('0').ljust(2, '0')}"
+
+
+def plain(number: Decimal) -> str:
+    """A number without zeros at its end: ``0.002``, ``10``."""
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def lines(texts: Iterable[str]) -> SafeString | str:
+    """Each on a line of its own; an em dash for none."""
+    return format_html_join(mark_safe("<br>"), "{}", ((text,) for text in texts)) or EMPTY
 
 
 def amount(row: Any) -> str:

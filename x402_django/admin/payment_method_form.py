@@ -7,6 +7,7 @@ decimals): in the browser at once where scripts run, and in ``clean`` in any cas
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from x402_django.admin.display import network_label
+from x402_django.admin.display import network_label, plain
 from x402_django.conf import x402
 from x402_django.models import PaymentMethod
 from x402_django.protocol import assets, networks
@@ -32,6 +33,9 @@ _TOKEN_FIELDS = {
     "asset_version": "version",
     "asset_decimals": "decimals",
 }
+
+#: Fields in whole tokens.
+AMOUNT_FIELDS = ("fee_amount", "fee_percent", "minimum_amount", "maximum_amount")
 
 
 def _token_key(network: str, address: str) -> str:
@@ -83,7 +87,7 @@ class PaymentMethodForm(forms.ModelForm):  # type: ignore[type-arg]
         model = PaymentMethod
         fields = (
             *("name", "active", "priority", *_TOKEN_FIELDS, "pay_to", "facilitator"),
-            *("scheme", "transfer_method", "sponsoring", "transfer_proofs"),
+            *("scheme", "transfer_method", "sponsoring", "transfer_proofs", *AMOUNT_FIELDS),
         )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -93,6 +97,7 @@ class PaymentMethodForm(forms.ModelForm):  # type: ignore[type-arg]
         if "network" in self.fields:  # not where somebody may only look
             self._offer_tokens(configured, others)
         self._offer_facilitators()
+        self._offer_amounts()
 
     def _offer_tokens(self, configured: list[KnownAsset], others: list[KnownAsset]) -> None:
         field = cast("forms.ChoiceField", self.fields["known_token"])
@@ -121,6 +126,14 @@ class PaymentMethodForm(forms.ModelForm):  # type: ignore[type-arg]
             choices.append((current, gone))
         cast("forms.ChoiceField", self.fields["facilitator"]).choices = choices
 
+    def _offer_amounts(self) -> None:
+        for name in AMOUNT_FIELDS:
+            if name in self.fields:
+                self.fields[name].required = False
+                stored = getattr(self.instance, name)
+                if stored is not None:
+                    self.initial[name] = plain(stored)
+
     def clean_facilitator(self) -> str:
         alias = str(self.cleaned_data["facilitator"])
         if alias not in x402.facilitators:
@@ -139,6 +152,7 @@ class PaymentMethodForm(forms.ModelForm):  # type: ignore[type-arg]
                 self.add_error(name, self.fields[name].error_messages["required"])
         self._check_network()
         self._check_transfer_proofs()
+        self._check_amounts()
         for name in ("asset", "pay_to"):
             self._check_address(name)
         pay_to, asset = self.cleaned_data.get("pay_to"), self.cleaned_data.get("asset")
@@ -189,6 +203,19 @@ class PaymentMethodForm(forms.ModelForm):  # type: ignore[type-arg]
                 params={"network": network.network},
             ),
         )
+
+    def _check_amounts(self) -> None:
+        for name in ("fee_amount", "fee_percent"):
+            if name not in self.errors and self.cleaned_data.get(name) is None:
+                self.cleaned_data[name] = Decimal(0)
+        decimals = self.cleaned_data.get("asset_decimals")
+        for name in ("fee_amount", "minimum_amount", "maximum_amount"):
+            amount = self.cleaned_data.get(name)
+            if decimals is not None and amount and amount != round(amount, decimals):
+                self.add_error(
+                    name,
+                    _("The token has no more than %(decimals)s decimals.") % {"decimals": decimals},
+                )
 
     def _check_address(self, name: str) -> None:
         address = self.cleaned_data.get(name)

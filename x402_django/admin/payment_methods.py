@@ -9,7 +9,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from x402_django.admin import display
-from x402_django.admin.payment_method_form import PaymentMethodForm
+from x402_django.admin.payment_method_form import AMOUNT_FIELDS, PaymentMethodForm
 from x402_django.conf import x402
 from x402_django.models import PaymentMethod
 
@@ -28,10 +28,13 @@ class PaymentMethodAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "network_shown",
         "pay_to_short",
         "facilitator",
+        "fee_shown",
+        "bounds_shown",
         "priority",
         "active",
         "configured",
     )
+    list_editable = ("priority",)
     list_filter = ("active",)
     search_fields = ("name", "network", "asset_symbol", "pay_to")
     fieldsets = (
@@ -55,6 +58,7 @@ class PaymentMethodAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             _("How it is paid"),
             {"fields": ("scheme", "transfer_method", "sponsoring", "transfer_proofs")},
         ),
+        (_("Amounts"), {"fields": AMOUNT_FIELDS}),
     )
 
     class Media:
@@ -81,6 +85,22 @@ class PaymentMethodAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description=_("pay to"))
     def pay_to_short(self, method: PaymentMethod) -> SafeString | str:
         return display.shorten(method.pay_to)
+
+    @admin.display(description=_("fee"))
+    def fee_shown(self, method: PaymentMethod) -> str:
+        parts = []
+        if method.fee_percent:
+            parts.append(f"{display.plain(method.fee_percent)} %")
+        if method.fee_amount:
+            parts.append(f"{display.plain(method.fee_amount)} {method.asset_symbol}")
+        return " + ".join(parts) or display.EMPTY
+
+    @admin.display(description=_("amounts"))
+    def bounds_shown(self, method: PaymentMethod) -> str:
+        least, most = method.minimum_amount, method.maximum_amount
+        parts = [f"≥ {display.plain(least)}"] if least is not None else []
+        parts += [f"≤ {display.plain(most)}"] if most is not None else []
+        return ", ".join(parts) or display.EMPTY
 
     @admin.display(description=_("in the settings"), boolean=True)
     def configured(self, method: PaymentMethod) -> bool:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext as _
 
 from x402_django.admin.display import network_label
-from x402_django.admin.routes import example_path
+from x402_django.admin.routes import example_path, named_routes
 from x402_django.conf import x402
 from x402_django.exceptions import FacilitatorUnavailable
 from x402_django.facilitators.settlers import name_settlers
+from x402_django.http.middleware import OPTIONS_ATTRIBUTE
 from x402_django.models import PaymentMethod, PriceRule
-from x402_django.pricing.methods import method_template, settings_templates
+from x402_django.pricing.methods import OfferTemplate, method_template, settings_templates
 from x402_django.pricing.money import format_amount
 from x402_django.pricing.rules import compile_rule
 from x402_django.protocol.challenge import Challenge
@@ -34,6 +35,8 @@ class Preview:
     problems: tuple[str, ...] = ()
     resource_url: str = ""
     ways_to_pay: tuple[str, ...] = ()
+    not_offered: tuple[str, ...] = ()
+    payee_note: str = ""
     flow: str = ""
     v2: str = ""
     v1: str = ""
@@ -51,7 +54,8 @@ def preview_rule(
         request: says under which host the site is, where ``BASE_URL`` does not.
     """
     active = [method for method in methods if method.active]
-    compiled = compile_rule(rule, active, () if methods else default_templates())
+    default = () if methods else default_templates()
+    compiled = compile_rule(rule, active, default)
     if compiled.error:
         return Preview(problems=(compiled.error,))
     try:
@@ -68,6 +72,8 @@ def preview_rule(
     return Preview(
         resource_url=challenge.resource_url,
         ways_to_pay=tuple(_in_words(offer) for offer in offers),
+        not_offered=_not_offered(compiled.offers, [*map(method_template, active), *default]),
+        payee_note=_payee_note(rule),
         flow=_flow_in_words(rule),
         v2=_pretty(json.loads(base64.b64decode(challenge.header_value()))),
         v1=_pretty(v1_body),
@@ -75,18 +81,44 @@ def preview_rule(
     )
 
 
-def default_templates() -> tuple[Offer, ...]:
+def default_templates() -> tuple[OfferTemplate, ...]:
     """The ways of being paid of a rule that names none; see ``pricing.rules.load_rules``."""
     rows = PaymentMethod.objects.filter(active=True)
     return tuple(method_template(method) for method in rows) or settings_templates()
 
 
 def _in_words(offer: Offer) -> str:
-    return _("%(amount)s on %(network)s to %(address)s") % {
+    words = _("%(amount)s on %(network)s to %(address)s")
+    if offer.fee:
+        words = _("%(amount)s on %(network)s to %(address)s (with a fee of %(fee)s)")
+    return words % {
         "amount": format_amount(offer.amount, offer.decimals, offer.symbol),
         "network": network_label(offer.network),
         "address": offer.pay_to,
+        "fee": format_amount(offer.fee, offer.decimals, offer.symbol),
     }
+
+
+def _not_offered(offers: Sequence[Offer], templates: Sequence[OfferTemplate]) -> tuple[str, ...]:
+    """The ways of being paid that this amount is too small or too large for."""
+    offered = {offer.method_id for offer in offers}
+    return tuple(
+        _("%(symbol)s on %(network)s: the amount is below its minimum or above its maximum.")
+        % {"symbol": template.symbol, "network": network_label(template.network)}
+        for template in templates
+        if template.method_id not in offered and template.is_bounded
+    )
+
+
+def _payee_note(rule: PriceRule) -> str:
+    """Said where the code of one of the rule's pages names who is paid."""
+    named = set(rule.url_names or ())
+    for route in named_routes():
+        if route.name in named and any(
+            getattr(getattr(view, OPTIONS_ATTRIBUTE, None), "pay_to", None) for view in route.views
+        ):
+            return _("The code of “%(page)s” says who is paid.") % {"page": route.name}
+    return ""
 
 
 def _flow_in_words(rule: PriceRule) -> str:

@@ -15,9 +15,8 @@ from x402_django.admin.preview import default_templates
 from x402_django.admin.routes import named_routes
 from x402_django.exceptions import ConfigurationError
 from x402_django.models import PaymentMethod, PriceRule
-from x402_django.pricing.methods import method_template
-from x402_django.pricing.money import parse_usd, to_atomic
-from x402_django.protocol.types import Offer
+from x402_django.pricing.methods import OfferTemplate, method_template, offers_for
+from x402_django.pricing.money import parse_usd
 
 #: HEAD costs what GET costs and OPTIONS is free, so neither is a choice.
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -97,15 +96,16 @@ class PriceRuleForm(forms.ModelForm):  # type: ignore[type-arg]
             return  # the model's constraint says so
         if amount is not None:
             self._check_token_amount(amount, templates)
+        if "token_amount" in self.errors:
             return
         try:
-            dollars = parse_usd(f"{price:f}")
-            for template in templates:
-                to_atomic(dollars, template.decimals)
+            dollars = None if price is None else parse_usd(f"{price:f}")
+            if templates:
+                offers_for(templates, price_usd=dollars, token_amount=amount)
         except ConfigurationError as error:
-            self.add_error("price_usd", str(error))
+            self.add_error("price_usd" if amount is None else "token_amount", str(error))
 
-    def _templates(self) -> list[Offer]:
+    def _templates(self) -> list[OfferTemplate]:
         """The ways of being paid that this rule would offer; an error where there is none."""
         chosen: list[PaymentMethod] = list(self.cleaned_data.get("payment_methods") or ())
         if chosen:
@@ -127,7 +127,7 @@ class PriceRuleForm(forms.ModelForm):  # type: ignore[type-arg]
             )
         return templates
 
-    def _check_token_amount(self, amount: int, templates: list[Offer]) -> None:
+    def _check_token_amount(self, amount: int, templates: list[OfferTemplate]) -> None:
         if amount == 0:
             self.add_error("token_amount", _("The price must be more than nothing."))
         if len({template.decimals for template in templates}) > 1:

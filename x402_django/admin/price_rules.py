@@ -9,6 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import render
 from django.urls import path, reverse
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
@@ -16,7 +17,7 @@ from x402_django import clock
 from x402_django.admin import display
 from x402_django.admin.preview import Preview, preview_rule
 from x402_django.admin.price_rule_form import PRICE_FIELDS, PriceRuleForm
-from x402_django.models import PriceRule
+from x402_django.models import PreviousPrice, PriceRule
 from x402_django.pricing.money import format_amount
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Sent by the script, which wants the panel alone and not a page.
 _FRAGMENT_HEADER = "X-Preview-Fragment"
+#: Of a rule's earlier prices.
+_PREVIOUS_SHOWN = 5
 
 
 @admin.register(PriceRule)
@@ -44,6 +47,7 @@ class PriceRuleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_filter = ("active", "flow")
     search_fields = ("name", "key", "description")
     change_form_template = "admin/x402_django/price_rule_form.html"
+    readonly_fields = ("previous_prices_shown",)
     fieldsets = (
         (None, {"fields": ("name", "active", "priority")}),
         (_("Applies to"), {"fields": ("url_names", "key", "methods", "valid_from", "valid_until")}),
@@ -51,6 +55,7 @@ class PriceRuleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             _("Price"),
             {"fields": ("price_usd", "token_amount", "unit_price_usd", "payment_methods", "flow")},
         ),
+        (_("Earlier prices"), {"fields": ("previous_prices_shown",)}),
         (_("Coming back"), {"fields": ("session_access",)}),
         (_("What the buyer is told"), {"fields": ("description", "mime_type")}),
     )
@@ -131,13 +136,17 @@ class PriceRuleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description=_("price"))
     def price_shown(self, rule: PriceRule) -> str:
-        if rule.price_usd is not None:
-            return display.usd(rule.price_usd)
-        amount = rule.token_amount or 0
-        tokens = {(m.asset_decimals, m.asset_symbol) for m in rule.payment_methods.all()}
-        if len(tokens) == 1:
-            return format_amount(amount, *tokens.pop())
-        return _now("%(amount)s token units") % {"amount": amount}
+        return _price_in_words(rule, rule)
+
+    @admin.display(description=_("earlier prices"))
+    def previous_prices_shown(self, rule: PriceRule) -> SafeString | str:
+        """The last few; an edited price still pays for a moment (``X402["PRICE_GRACE"]``)."""
+        rows = rule.previous_prices.all()[:_PREVIOUS_SHOWN] if rule.pk else ()
+        return display.lines(
+            _now("%(price)s until %(when)s")
+            % {"price": _price_in_words(rule, row), "when": display.short_moment(row.ended_at)}
+            for row in rows
+        )
 
     @admin.display(description=_("applies to"))
     def applies_to(self, rule: PriceRule) -> str:
@@ -155,3 +164,14 @@ class PriceRuleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         started = rule.valid_from is None or rule.valid_from <= now
         ended = rule.valid_until is not None and rule.valid_until <= now
         return rule.active and started and not ended
+
+
+def _price_in_words(rule: PriceRule, price: PriceRule | PreviousPrice) -> str:
+    """A price that ``rule`` has or had."""
+    if price.price_usd is not None:
+        return display.usd(price.price_usd)
+    amount = price.token_amount or 0
+    tokens = {(m.asset_decimals, m.asset_symbol) for m in rule.payment_methods.all()}
+    if len(tokens) == 1:
+        return format_amount(amount, *tokens.pop())
+    return _now("%(amount)s token units") % {"amount": amount}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, reverse
 
@@ -18,6 +18,7 @@ class NamedRoute:
 
     name: str
     patterns: tuple[str, ...]
+    views: tuple[Callable[..., Any], ...] = ()
 
     @property
     def label(self) -> str:
@@ -27,12 +28,13 @@ class NamedRoute:
 
 def named_routes() -> list[NamedRoute]:
     """Every named route of the site, by name; routes that share a name are one."""
-    patterns: dict[str, list[str]] = {}
-    for name, pattern in _walk(get_resolver().url_patterns, "/", ()):
-        known = patterns.setdefault(name, [])
-        if pattern not in known:
-            known.append(pattern)
-    return [NamedRoute(name, tuple(found)) for name, found in sorted(patterns.items())]
+    patterns: dict[str, dict[str, Callable[..., Any]]] = {}
+    for name, pattern, view in _walk(get_resolver().url_patterns, "/", ()):
+        patterns.setdefault(name, {}).setdefault(pattern, view)
+    return [
+        NamedRoute(name, tuple(found), tuple(found.values()))
+        for name, found in sorted(patterns.items())
+    ]
 
 
 def example_path(url_names: Sequence[str]) -> str:
@@ -49,7 +51,7 @@ def example_path(url_names: Sequence[str]) -> str:
 
 def _walk(
     entries: Sequence[URLPattern | URLResolver], prefix: str, namespaces: tuple[str, ...]
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[tuple[str, str, Callable[..., Any]]]:
     for entry in entries:
         path = prefix + _readable(str(entry.pattern))
         if isinstance(entry, URLResolver):
@@ -58,7 +60,7 @@ def _walk(
             inner = (*namespaces, entry.namespace) if entry.namespace else namespaces
             yield from _walk(entry.url_patterns, path, inner)
         elif entry.name:
-            yield ":".join((*namespaces, entry.name)), path
+            yield ":".join((*namespaces, entry.name)), path, entry.callback
 
 
 def _readable(pattern: str) -> str:

@@ -5,6 +5,7 @@
 ``networks``        networks, tokens and the payee's address
 ``facilitators``    backends, and what each says of its own options
 ``middleware``      the gate is installed, once, and nothing undoes it
+``extensions``      extensions of the protocol can be loaded
 ``proofs``          transfer proofs
 ``deployment``      what is fine at home and hurts in production
 ``service``         the facilitator service can settle, in time for who asks
@@ -25,6 +26,7 @@ from x402_django.checks.deployment import (
     check_status_url,
     check_time_zone,
 )
+from x402_django.checks.extensions import check_extensions
 from x402_django.checks.facilitators import check_facilitators, check_networks_have_proof
 from x402_django.checks.middleware import check_middleware
 from x402_django.checks.networks import check_assets, check_network_names, check_pay_to
@@ -38,6 +40,7 @@ __all__ = [
     "check_base_url",
     "check_celery",
     "check_chain_webhooks",
+    "check_extensions",
     "check_facilitators",
     "check_keys",
     "check_ledger_database",

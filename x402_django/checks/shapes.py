@@ -63,6 +63,7 @@ class _Range:
 
 _NUMBERS: Final = {
     "RULES_MAX_AGE": _Range(whole=False, least=0),
+    "PRICE_GRACE": _Range(whole=False, least=0, most=86_400),
     "MAX_HEADER_BYTES": _Range(least=1024, most=1_048_576),
     "MAX_TIMEOUT_SECONDS": _Range(least=1),
     "SETTLEMENT_TIMEOUT": _Range(whole=False, above=0),

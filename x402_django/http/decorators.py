@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -12,7 +12,8 @@ from asgiref.sync import iscoroutinefunction
 from x402_django.exceptions import PaymentRequired
 from x402_django.http.middleware import OPTIONS_ATTRIBUTE
 from x402_django.http.state import gate_state
-from x402_django.pricing.options import PaidViewOptions, PriceSource
+from x402_django.pricing.options import PaidViewOptions, Price, PriceSource
+from x402_django.pricing.payees import PayeeSource
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -30,6 +31,10 @@ def payment_required(
     session_access: int = 0,
     unit_price: str | Decimal | None = None,
     metered: bool = False,
+    pay_to: PayeeSource | None = None,
+    minimum: Price | None = None,
+    maximum: Price | None = None,
+    extensions: Mapping[str, Mapping[str, Any] | bool] | None = None,
 ) -> Callable[[View], View]:
     """Sell a view.
 
@@ -55,12 +60,28 @@ def payment_required(
             for by the scheme ``upto``, where there is a payment method of it (docs/schemes.md).
         unit_price: US dollars for one unit, for ``request.payment.charge_units(n)``; implies
             ``metered``.
+        pay_to: who is paid, instead of the payment methods' payees: an address, addresses by
+            CAIP-2 network, or a callable of the request that returns either (docs/prices.md).
+        minimum, maximum: US dollars; a ``price`` beyond them becomes them.
+        extensions: what the view says to extensions, by key: options over those of the setting,
+            or False for one that it does not want (docs/extensions.md).
 
     Raises ConfigurationError at import when neither price nor rule is given, and at run time
     when the middleware is missing.
     """
     options = PaidViewOptions(
-        price, rule, description, mime_type, flow, session_access, unit_price, metered
+        price=price,
+        rule=rule,
+        description=description,
+        mime_type=mime_type,
+        flow=flow,
+        session_access=session_access,
+        pay_to=pay_to,
+        minimum=minimum,
+        maximum=maximum,
+        extensions=extensions or {},
+        unit_price=unit_price,
+        metered=metered,
     )
 
     def decorate(view: View) -> View:
@@ -104,4 +125,8 @@ def ensure_open(request: HttpRequest, options: PaidViewOptions, view: Any) -> No
         session_access=options.session_access,
         unit_price=options.unit_price,
         metered=options.metered,
+        pay_to=options.pay_to,
+        minimum=options.minimum,
+        maximum=options.maximum,
+        extensions=options.extensions,
     )

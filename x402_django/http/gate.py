@@ -8,6 +8,7 @@ for asynchronous sites.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import RequestDataTooBig
@@ -22,6 +23,7 @@ from x402_django.exceptions import (
     ConfigurationError,
     InvalidTransition,
     MalformedPayment,
+    PaymentConflict,
     PaymentPending,
     PaymentRefused,
     ServiceUnavailable,
@@ -29,7 +31,10 @@ from x402_django.exceptions import (
     SettlementUnknown,
     X402Error,
 )
+from x402_django.extensions import registry
 from x402_django.http import access, responses
+from x402_django.http.extending import asked_for
+from x402_django.http.matching import match_quote
 from x402_django.http.paywall import is_paywall_script
 from x402_django.http.resource import payment_headers, request_facts
 from x402_django.http.transfers import PROOF_NOT_JUDGED, presented_proof
@@ -53,7 +58,7 @@ from x402_django.payments.resolution import resolve
 from x402_django.payments.settlement import settle, verify
 from x402_django.payments.transfer_claims import claim_transfer
 from x402_django.payments.watching import watch_delivery
-from x402_django.protocol.offers import check_validity, match_offer
+from x402_django.protocol.offers import check_validity
 from x402_django.protocol.wire import read_payment_header
 
 if TYPE_CHECKING:
@@ -82,6 +87,8 @@ def open_gate(request: HttpRequest, state: GateState, quote: Quote) -> HttpRespo
         return _admit(request, state, quote, presented)
     except MalformedPayment as error:
         return responses.error_response(request, 400, error)
+    except PaymentConflict as conflict:
+        return responses.error_response(request, 409, conflict)
     except PaymentRefused as refusal:
         state.refusal = refusal
         return responses.payment_required(request, quote, refusal)
@@ -109,6 +116,10 @@ def _admit_returning(
     What was paid and not yet fetched comes first; then session access; without any, the cookie
     is worth what presenting the same payment again is.
     """
+    payment = registry.admit(asked_for(request, quote))
+    if payment is not None:
+        _enter(request, state, payment)
+        return None
     payment = access.returning_payment(request)
     if payment is None:
         return responses.payment_required(request, quote)
@@ -120,17 +131,22 @@ def _admit_returning(
             return responses.payment_required(request, quote)
         if not (has_access and claimed.entitlement is Entitlement.WAIT):
             return _admit_claim(request, state, quote, claimed, None)
+    _enter(request, state, payment)
+    return None
+
+
+def _enter(request: HttpRequest, state: GateState, payment: Payment) -> None:
+    """Let the view run as paid for earlier."""
     state.access = payment
     request.payment = payment  # type: ignore[attr-defined]
-    return None
 
 
 def _admit(
     request: HttpRequest, state: GateState, quote: Quote, presented: PresentedPayment
 ) -> HttpResponseBase | None:
-    facts = request_facts(request)
+    facts = registry.read(presented.extensions, asked_for(request, quote), request_facts(request))
     try:
-        signed = match_offer(presented, quote.offers, resource_url=facts.resource_url)
+        signed, terms = match_quote(presented, quote, facts.resource_url)
         check_validity(signed, now=clock.timestamp(), minimum=int(x402.settlement_timeout))
     except PaymentRefused:
         # Not payable any more, but perhaps paid already: the price may have changed since, or
@@ -139,8 +155,9 @@ def _admit(
         if known is None:
             raise
         return _admit_claim(request, state, quote, known, None)
+    signed = replace(signed, extensions=facts.extensions)
     refuse_forgery(signed)
-    return _admit_claim(request, state, quote, claim(signed, quote, facts), signed)
+    return _admit_claim(request, state, quote, claim(signed, terms, facts), signed)
 
 
 def _admit_proof(
@@ -223,7 +240,9 @@ def close_gate(
     """Settle what the view earned and make its response the payer's, or let the payer go."""
     payment = state.payment
     if payment is None:
-        return response if state.access is None else responses.private(response, "Cookie")
+        if state.access is None:
+            return response
+        return responses.private(response, "Cookie", *registry.access_headers())
     try:
         if response.status_code >= 400 or responses.is_login_redirect(request, response):
             return _close_failed(request, state, response)

@@ -22,6 +22,7 @@ from django.http import HttpResponse, RawPostDataException, UnreadablePostError
 from django.http.response import HttpResponseBase
 
 from x402_django.exceptions import PaymentRequired, ServiceUnavailable
+from x402_django.extensions.registry import may_admit
 from x402_django.http import responses
 from x402_django.http.access import presented_access
 from x402_django.http.gate import abandon, close_gate, open_gate
@@ -141,6 +142,11 @@ def quote_exception(request: HttpRequest, exception: PaymentRequired) -> Quote:
         flow=exception.flow,
         unit_price=exception.unit_price,
         metered=exception.metered,
+        session_access=exception.session_access,
+        pay_to=exception.pay_to,
+        minimum=exception.minimum,
+        maximum=exception.maximum,
+        extensions=exception.extensions,
     )
     quote = quote_for(request, options, _url_name(request))
     if quote is None:
@@ -229,7 +235,7 @@ def _answer_asked(
     request: HttpRequest, state: GateState, response: HttpResponseBase
 ) -> HttpResponseBase | None:
     """What becomes of a request whose view asked for payment. None: run the view again."""
-    if carries_payment(request) or presented_access(request) is not None:
+    if carries_payment(request) or presented_access(request) is not None or may_admit(request):
         return _take_payment(request, state, response)
     return _challenge_asked(request, state, response)
 

@@ -7,6 +7,7 @@ wallet and to this site, and to nobody else. What becomes of a payment it sends 
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from django.utils.timesince import timesince
@@ -16,6 +17,7 @@ from x402_django.conf import x402
 from x402_django.constants import PAYWALL_HEADER, SCHEME_EXACT
 from x402_django.http.pages import page_response
 from x402_django.http.resource import resource_url
+from x402_django.http.transfers import pay_page_url, transfer_challenge
 from x402_django.http.wallets import app_links, chain_parameters, qr_code
 from x402_django.pricing.money import format_amount
 from x402_django.protocol.networks import display_name, explorer_address_url, is_testnet
@@ -55,13 +57,14 @@ def paywall_response(
     # A browser cannot repeat a form by itself; and what a wallet signs here is ``exact`` alone.
     is_payable = request.method == "GET"
     offers = [_offer_context(offer) for offer in quote.offers]
+    challenge = transfer_challenge(request, quote) if is_payable else None
     payable = [offer for offer in offers if is_payable and offer["is_payable"]]
     context = {
         "resource_url": resource_url(request),
         "description": quote.description,
         "error": str(error) if error is not None else "",
         "error_code": error.code if error is not None else "",
-        "price_usd": quote.price_usd,
+        "price_usd": _one_price(quote),
         "session_access": _duration(quote.session_access),
         "offers": offers,
         "payable": payable,
@@ -74,6 +77,7 @@ def paywall_response(
         # Where its app is missing, a wallet's own site gets the link; a query may name people.
         "app_links": [] if request.META.get("QUERY_STRING") else app_links(url),
         "qr_code": qr_code(url) if payable else "",
+        "pay_page_url": pay_page_url(request, challenge) if challenge is not None else None,
     }
     return page_response(request, TEMPLATE, context, status=402)
 
@@ -86,6 +90,12 @@ def trouble_response(request: HttpRequest, status: int, error: dict[str, Any]) -
     if retryable:
         response["Refresh"] = str(max(5, x402.retry_after))
     return response
+
+
+def _one_price(quote: Quote) -> Decimal | None:
+    """The price in dollars, if it is the same whichever way it is paid; fees may differ."""
+    prices = {quote.price_of(offer) for offer in quote.offers}
+    return prices.pop() if len(prices) == 1 else None
 
 
 def _duration(seconds: int) -> str:
@@ -105,6 +115,7 @@ def _offer_context(offer: Offer) -> dict[str, Any]:
     requirements = offer.as_v2()
     return {
         "amount": amount,
+        "fee": format_amount(offer.fee, offer.decimals, offer.symbol) if offer.fee else "",
         "symbol": offer.symbol,
         "network": network,
         "is_testnet": is_testnet(offer.network),

@@ -20,7 +20,10 @@ def quote_for(
     Raises as that, and FacilitatorUnavailable where nothing is left to offer.
     """
     quote = quote_request(request, options, url_name)
-    if quote is None:
-        return None
+    return None if quote is None else with_settlers(quote)
+
+
+def with_settlers(quote: Quote) -> Quote:
+    """``quote`` with the wallets named. Raises FacilitatorUnavailable as ``quote_for``."""
     offers = name_settlers(quote.offers)
     return quote if offers is quote.offers else replace(quote, offers=offers)

@@ -44,8 +44,12 @@ def resource_url(request: HttpRequest) -> str:
     against ALLOWED_HOSTS. Queries are left out: they may name people, and the URL is shown to
     facilitators and printed on receipts (threat 23).
     """
-    origin = x402.base_url or f"{request.scheme}://{request.get_host()}"
-    return origin + (iri_to_uri(request.path) or "/")
+    return resource_origin(request) + (iri_to_uri(request.path) or "/")
+
+
+def resource_origin(request: HttpRequest) -> str:
+    """Scheme and host of the site's canonical URLs, without a trailing slash."""
+    return x402.base_url or f"{request.scheme}://{request.get_host()}"
 
 
 def request_facts(request: HttpRequest) -> RequestFacts:
@@ -55,11 +59,16 @@ def request_facts(request: HttpRequest) -> RequestFacts:
     """
     method = request.method or "GET"
     url = resource_url(request)
-    digest = hashlib.sha256(request.body).hexdigest()
     query = request.META.get("QUERY_STRING", "")
-    bound = "\n".join((method, url, query, request.content_type or "", digest))
-    return RequestFacts(
-        method=method,
-        resource_url=url,
-        fingerprint=hashlib.sha256(bound.encode("utf-8", "surrogateescape")).hexdigest(),
-    )
+    fingerprint = _fingerprint(method, url, query, request.content_type or "", request.body)
+    return RequestFacts(method=method, resource_url=url, fingerprint=fingerprint)
+
+
+def fingerprint_of_get(url: str, query: str) -> str:
+    """The fingerprint of a plain GET of a canonical ``url`` with this ``query``."""
+    return _fingerprint("GET", url, query, "", b"")
+
+
+def _fingerprint(method: str, url: str, query: str, content_type: str, body: bytes) -> str:
+    bound = "\n".join((method, url, query, content_type, hashlib.sha256(body).hexdigest()))
+    return hashlib.sha256(bound.encode("utf-8", "surrogateescape")).hexdigest()

@@ -26,7 +26,9 @@ from x402_django.constants import (
     V1_PAYMENT_HEADER,
     Code,
 )
-from x402_django.exceptions import SettlementFailed, X402Error
+from x402_django.exceptions import PaymentConflict, SettlementFailed, X402Error
+from x402_django.extensions import registry
+from x402_django.http.extending import asked_for
 from x402_django.http.paywall import paywall_response, trouble_response, wants_paywall
 from x402_django.http.resource import payment_headers, resource_url
 from x402_django.http.transfers import offer_transfer
@@ -55,6 +57,7 @@ def challenge_for(request: HttpRequest, quote: Quote, error: X402Error | None = 
         quote.offers,
         error=Code.PAYMENT_REQUIRED if error is None else error.code,
         message=_price_sentence(quote.offers) if error is None else str(error),
+        extensions=registry.declarations(asked_for(request, quote)),
     )
 
 
@@ -91,7 +94,7 @@ def add_challenge(
     response[PAYMENT_REQUIRED_HEADER] = challenge.header_value()
     response["Cache-Control"] = "no-store"
     _expose(response)
-    _vary(response, ("Accept", *PAYMENT_HEADERS))
+    _vary(response, ("Accept", *PAYMENT_HEADERS, *registry.access_headers()))
     offered = offer_transfer(request, quote, response)
     if offered:
         _expose(response, offered)
@@ -124,10 +127,10 @@ def error_response(
 ) -> HttpResponse:
     """400, 402 for what is pending, 409, 413 or 503.
 
-    402, 409 and 503 say when to come back, and where to look meanwhile.
+    402, 409 and 503 say when to come back, and where to look meanwhile; a conflict stays one.
     """
     body: dict[str, Any] = {"error": error.code, "message": str(error)}
-    retry = status in (402, 409, 503)
+    retry = status in (402, 409, 503) and not isinstance(error, PaymentConflict)
     if retry:
         body["retryable"] = True
     url = payment_status_url(payment) if payment is not None else None
@@ -169,6 +172,7 @@ def paid(request: HttpRequest, response: HttpResponseBase, payment: Payment) -> 
         payer=payment.payer,
         amount=payment.amount,
         error_reason=None if payment.is_done else Code.SETTLEMENT_PENDING,
+        extensions=registry.acknowledgements(payment, request),
     )
     response[name] = value
     url = None if payment.is_done else payment_status_url(payment)

@@ -131,6 +131,9 @@ class Payment(SettledCallbacks, Charges, models.Model):
     #: Seconds from settlement in which the browser that paid may come back (http/access.py).
     session_access = models.PositiveIntegerField(_("session access in seconds"), default=0)
 
+    #: What came with the payload under ``extensions``, as those that read it keep it, by key.
+    extensions = models.JSONField(_("extensions"), default=dict, blank=True)
+
     transaction = models.CharField(_("transaction"), max_length=66, blank=True)
     block_number = models.PositiveBigIntegerField(_("block"), null=True, blank=True)
     block_hash = models.CharField(max_length=66, blank=True)

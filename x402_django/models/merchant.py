@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from typing import Any
+
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F, Q
@@ -20,6 +23,7 @@ from x402_django.constants import (
     TRANSFER_PERMIT2,
 )
 from x402_django.models.fields import Uint256Field
+from x402_django.models.previous_prices import PriceRuleQuerySet, keeping_price
 
 validate_caip2 = RegexValidator(
     r"^eip155:[1-9][0-9]{0,31}$",
@@ -109,6 +113,40 @@ class PaymentMethod(models.Model):
         default=False,
         help_text=_("Also take a transfer that the payer made itself and proves by its hash."),
     )
+    fee_amount = models.DecimalField(
+        _("fee in tokens"),
+        max_digits=26,
+        decimal_places=8,
+        default=Decimal(0),
+        validators=[MinValueValidator(0)],
+        help_text=_("Added to every price paid this way, for the gas; 0.002 is 0.002 USDC."),
+    )
+    fee_percent = models.DecimalField(
+        _("fee in percent"),
+        max_digits=5,
+        decimal_places=2,
+        default=Decimal(0),
+        validators=[MinValueValidator(0)],
+        help_text=_("Of the price; added to it as well, rounded up."),
+    )
+    minimum_amount = models.DecimalField(
+        _("minimum in tokens"),
+        max_digits=26,
+        decimal_places=8,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
+        help_text=_("Where price and fee are less, this way of being paid is not offered."),
+    )
+    maximum_amount = models.DecimalField(
+        _("maximum in tokens"),
+        max_digits=26,
+        decimal_places=8,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0)],
+        help_text=_("Where price and fee are more, this way of being paid is not offered."),
+    )
     priority = models.SmallIntegerField(
         _("priority"), default=0, help_text=_("Higher is offered first.")
     )
@@ -136,6 +174,13 @@ class PaymentMethod(models.Model):
                 fields=["scheme", "transfer_method", "network", "asset", "pay_to"],
                 name="x402_method_uniq",
                 violation_error_message=_("This way of being paid exists already."),
+            ),
+            models.CheckConstraint(
+                condition=Q(minimum_amount__isnull=True)
+                | Q(maximum_amount__isnull=True)
+                | Q(minimum_amount__lte=F("maximum_amount")),
+                name="x402_method_bounds",
+                violation_error_message=_("The minimum must not be more than the maximum."),
             ),
         ]
 
@@ -229,6 +274,8 @@ class PriceRule(models.Model):
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
 
+    objects = PriceRuleQuerySet.as_manager()
+
     class Meta:
         verbose_name = _("price rule")
         verbose_name_plural = _("price rules")
@@ -255,3 +302,8 @@ class PriceRule(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """As ``Model.save``; a price that this replaces is kept (see ``PreviousPrice``)."""
+        with keeping_price(self, kwargs.get("using"), kwargs.get("update_fields")):
+            super().save(*args, **kwargs)

@@ -9,7 +9,8 @@ returns says what the request is entitled to.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -40,12 +41,18 @@ class RequestFacts:
     """What a payment is bound to when it is first used.
 
     ``fingerprint`` is the hex SHA-256 over method, canonical URL with query, and body digest;
-    ``resource_url`` is the canonical URL without its query, which may name people.
+    ``resource_url`` is the canonical URL without its query, which may name people. ``extensions``
+    are the entries, by key, that extensions have read from the payload and keep.
     """
 
     method: str
     resource_url: str
     fingerprint: str
+    extensions: Mapping[str, Any] = field(default_factory=dict)
+
+    def keeping(self, key: str, entry: Any) -> RequestFacts:
+        """These, and ``entry`` (JSON) of the extension ``key``."""
+        return replace(self, extensions={**self.extensions, key: entry})
 
 
 def claim(signed: SignedPayment, quote: Quote, facts: RequestFacts) -> Claim:
@@ -168,8 +175,8 @@ def _new_row(signed: SignedPayment, quote: Quote, facts: RequestFacts) -> Paymen
         asset_symbol=offer.symbol,
         asset_decimals=offer.decimals,
         valid_before=signed.valid_before,
-        price_usd=quote.price_usd,
         unit_price_usd=quote.unit_price_usd,
+        price_usd=quote.price_of(offer),
         x402_version=signed.version,
         # What is charged is known after the view, whatever the flow of the others is.
         flow=FLOW_AUTHORIZATION if offer.scheme == SCHEME_UPTO else quote.flow,
@@ -184,6 +191,7 @@ def _new_row(signed: SignedPayment, quote: Quote, facts: RequestFacts) -> Paymen
         resource_url=facts.resource_url,
         description=str(quote.description)[:500],
         session_access=quote.session_access,
+        extensions=dict(signed.extensions),
     )
 
 
@@ -289,4 +297,5 @@ _TERMS = (
     "resource_url",
     "description",
     "session_access",
+    "extensions",
 )

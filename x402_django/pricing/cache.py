@@ -1,7 +1,7 @@
 """The compiled rules of this process.
 
 They are read again once they are older than ``X402["RULES_MAX_AGE"]`` seconds, by whichever
-request comes first (three small queries per process and period; no other challenge queries
+request comes first (four small queries per process and period; no other challenge queries
 anything). An edit in this process drops them at once. Nothing is shared through a cache server,
 so there is nothing to configure and nothing to fall out of step.
 """

@@ -14,6 +14,22 @@ def parse_usd(price: object) -> Decimal:
     Raises ConfigurationError for anything else (a ``float`` has no exact value), for a price
     that is not positive, and for dust below ``X402["MINIMUM_PRICE"]``.
     """
+    value = read_usd(price)
+    if value <= 0:
+        raise ConfigurationError(f"The price {price!r} is not positive.")
+    if value < x402.minimum_price:
+        raise ConfigurationError(
+            f"The price {price!r} is below X402['MINIMUM_PRICE'] ({x402.minimum_price} USD): "
+            "settling it would cost more than it brings."
+        )
+    return value
+
+
+def read_usd(price: object) -> Decimal:
+    """The number of US dollars that ``price`` says, of any sign and size.
+
+    Raises ConfigurationError for what ``parse_usd`` would not read.
+    """
     try:
         if isinstance(price, str):
             value = Decimal(price.strip().removeprefix("$"))
@@ -27,13 +43,8 @@ def parse_usd(price: object) -> Decimal:
         raise ConfigurationError(
             f"{price!r} is not a price. Write a string such as '$0.01' or a Decimal."
         ) from None
-    if not value.is_finite() or value <= 0:
+    if not value.is_finite():
         raise ConfigurationError(f"The price {price!r} is not positive.")
-    if value < x402.minimum_price:
-        raise ConfigurationError(
-            f"The price {price!r} is below X402['MINIMUM_PRICE'] ({x402.minimum_price} USD): "
-            "settling it would cost more than it brings."
-        )
     return value
 
 

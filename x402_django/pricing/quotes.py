@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from x402_django import clock
+from x402_django.conf import x402
 from x402_django.constants import FLOW_AUTHORIZATION, FLOW_UPFRONT, SAFE_METHODS
 from x402_django.exceptions import ConfigurationError, PriceNotConfigured
 from x402_django.pricing.cache import current_rules
 from x402_django.pricing.options import PaidViewOptions
+from x402_django.pricing.payees import Payee, paid_to
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-    from x402_django.pricing.rules import CompiledRule
+    from x402_django.pricing.rules import CompiledRule, RuleSet
     from x402_django.protocol.types import Offer
 
 
@@ -33,6 +39,28 @@ class Quote:
     session_access: int = 0
     #: What one unit costs, where the price is a maximum (the scheme ``upto``).
     unit_price_usd: Decimal | None = None
+    #: What the view says to extensions, by key: options, or False for one it does not want.
+    extensions: Mapping[str, Mapping[str, Any] | bool] = field(default_factory=dict)
+    #: Where to look for what it cost a moment ago (``earlier_quotes``); None for code prices.
+    source: RuleSource | None = field(default=None, compare=False, repr=False)
+
+    def price_of(self, offer: Offer) -> Decimal | None:
+        """What paying by ``offer`` costs in US dollars, its fee included; None if not known."""
+        if self.price_usd is None or not offer.fee:
+            return self.price_usd
+        return Decimal(offer.amount).scaleb(-offer.decimals)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSource:
+    """The rules that a quote was made from, and how they were asked."""
+
+    rules: RuleSet
+    rule: CompiledRule
+    options: PaidViewOptions | None
+    payee: Payee | None
+    url_name: str | None
+    method: str
 
 
 def quote_request(
@@ -45,22 +73,23 @@ def quote_request(
 
     Raises PriceNotConfigured when the view is paid and no price can be quoted.
     """
+    if options is not None:
+        _refuse_unknown(options.extensions)
     rules = current_rules()
     method = request.method or "GET"
     rule = rules.find(key=options.rule if options else None, url_name=url_name, method=method)
+    payee = options.payee_for(request) if options and options.pay_to is not None else None
     if rule is not None:
-        return _quote_from_rule(rule, options, method)
+        return _quote_from_rule(RuleSource(rules, rule, options, payee, url_name, method))
     if options is None:
         return None
     if options.price is None:
         raise PriceNotConfigured(
             f"No price rule with the key {options.rule!r} is in force. Add one in the admin."
         )
-    source = options.price
     try:
-        price, offers = rules.priced(
-            source(request) if callable(source) else source, metered=options.is_metered
-        )
+        price, offers = rules.priced(options.price_for(request), metered=options.is_metered)
+        offers = paid_to(offers, payee)
     except ConfigurationError as error:
         raise PriceNotConfigured(str(error)) from error
     return Quote(
@@ -73,17 +102,33 @@ def quote_request(
         rule_name="",
         session_access=options.session_access,
         unit_price_usd=options.unit_price_usd,
+        extensions=options.extensions,
     )
 
 
-def _quote_from_rule(rule: CompiledRule, options: PaidViewOptions | None, method: str) -> Quote:
+def _refuse_unknown(extensions: Mapping[str, Any]) -> None:
+    """What a view asks of an extension that is not on must not go by unnoticed."""
+    for key in extensions:
+        if key not in x402.extensions:
+            raise PriceNotConfigured(
+                f"The view says something to the extension {key!r}, which X402['EXTENSIONS'] does "
+                "not turn on."
+            )
+
+
+def _quote_from_rule(source: RuleSource) -> Quote:
+    rule, options = source.rule, source.options
     if rule.error:
         raise PriceNotConfigured(f"The price rule “{rule.name}” cannot be used: {rule.error}")
     code_flow = options.flow if options else None
     code_access = options.session_access if options else 0
+    try:
+        offers = paid_to(rule.offers, source.payee)
+    except ConfigurationError as error:
+        raise PriceNotConfigured(str(error)) from error
     return Quote(
-        offers=rule.offers,
-        flow=rule.flow or code_flow or default_flow(method),
+        offers=offers,
+        flow=rule.flow or code_flow or default_flow(source.method),
         description=rule.description or (options.description if options else ""),
         mime_type=rule.mime_type or (options.mime_type if options else ""),
         price_usd=rule.price_usd,
@@ -91,7 +136,45 @@ def _quote_from_rule(rule: CompiledRule, options: PaidViewOptions | None, method
         rule_name=rule.name,
         session_access=code_access if rule.session_access is None else rule.session_access,
         unit_price_usd=rule.unit_price_usd or (options.unit_price_usd if options else None),
+        source=source,
+        extensions=options.extensions if options else {},
     )
+
+
+def earlier_quotes(quote: Quote) -> Iterator[Quote]:
+    """What the request cost within the last ``X402["PRICE_GRACE"]`` seconds, and costs no more.
+
+    A client that was asked for that then may still pay it: the prices that the rule had before
+    edits, and those of the rule that has just gone out of force by its own dates. No query.
+    """
+    source = quote.source
+    if source is None or not x402.price_grace:
+        return
+    now = clock.now()
+    yield from _before_edits(quote, source, now)
+    before = source.rules.find(
+        key=source.options.rule if source.options else None,
+        url_name=source.url_name,
+        method=source.method,
+        at=now - timedelta(seconds=x402.price_grace),
+    )
+    if before is None or before is source.rule or before.error:
+        return
+    then = replace(source, rule=before)
+    try:
+        earlier = _quote_from_rule(then)
+    except PriceNotConfigured:
+        return
+    yield earlier
+    yield from _before_edits(earlier, then, now)
+
+
+def _before_edits(quote: Quote, source: RuleSource, now: datetime) -> Iterator[Quote]:
+    for terms in source.rule.earlier:
+        if now < terms.until:
+            with suppress(ConfigurationError):  # nobody could be paid then
+                offers = paid_to(terms.offers, source.payee)
+                yield replace(quote, offers=offers, price_usd=terms.price_usd)
 
 
 def default_flow(method: str) -> str:

@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from x402_django import clock
+from x402_django.conf import x402
 from x402_django.exceptions import ConfigurationError
-from x402_django.pricing.methods import method_template, offers_for, settings_templates, suited
+from x402_django.pricing.methods import (
+    OfferTemplate,
+    method_template,
+    offers_for,
+    settings_templates,
+    suited,
+)
 from x402_django.pricing.money import parse_usd
 from x402_django.protocol.types import Offer
 
 if TYPE_CHECKING:
-    from x402_django.models import PaymentMethod, PriceRule
+    from x402_django.models import PaymentMethod, PreviousPrice, PriceRule
 
 #: Methods that a rule's list of methods can leave out. Any other verb is covered by every rule,
 #: so that an invented verb does not walk around a price (a function view answers them all).
 LISTABLE_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierTerms:
+    """What a rule asked for before it was edited; good until ``until``."""
+
+    until: datetime
+    price_usd: Decimal | None
+    offers: tuple[Offer, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +62,8 @@ class CompiledRule:
     valid_from: datetime | None
     valid_until: datetime | None
     unit_price_usd: Decimal | None = None
+    #: The newest first.
+    earlier: tuple[EarlierTerms, ...] = ()
     error: str = ""
 
     def in_force(self, method: str, now: datetime) -> bool:
@@ -63,20 +82,25 @@ class RuleSet:
     """All active rules, indexed, with the default ways of being paid; a snapshot."""
 
     loaded_at: float
-    templates: tuple[Offer, ...]
+    templates: tuple[OfferTemplate, ...]
     by_key: dict[str, list[CompiledRule]]
     by_url_name: dict[str, list[CompiledRule]]
     #: Code prices as they are written, with what they amount to.
     _priced: dict[tuple[str, bool], tuple[Decimal, tuple[Offer, ...]]] = field(default_factory=dict)
 
-    def find(self, *, key: str | None, url_name: str | None, method: str) -> CompiledRule | None:
-        """The rule in force: by key first, then by URL name; each list is in priority order."""
+    def find(
+        self, *, key: str | None, url_name: str | None, method: str, at: datetime | None = None
+    ) -> CompiledRule | None:
+        """The rule in force: by key first, then by URL name; each list is in priority order.
+
+        ``at`` is when; now by default. Of the rules as they are today in any case.
+        """
         for index, name in ((self.by_key, key), (self.by_url_name, url_name)):
             candidates = index.get(name) if name else None
             if candidates:
-                now = clock.now()
+                moment = at or clock.now()
                 for rule in candidates:
-                    if rule.in_force(method, now):
+                    if rule.in_force(method, moment):
                         return rule
         return None
 
@@ -97,9 +121,14 @@ class RuleSet:
 
 
 def compile_rule(
-    rule: PriceRule, methods: Sequence[PaymentMethod], default_templates: tuple[Offer, ...]
+    rule: PriceRule,
+    methods: Sequence[PaymentMethod],
+    default_templates: tuple[OfferTemplate, ...],
+    previous: Sequence[PreviousPrice] = (),
 ) -> CompiledRule:
     """One row as a CompiledRule; ``methods`` are the row's own active payment methods.
+
+    ``previous`` are the prices that it had and that still pay.
 
     A row that names methods, none of which is active, cannot be priced: falling back to other
     methods would take money where the merchant did not say.
@@ -129,8 +158,34 @@ def compile_rule(
         valid_from=rule.valid_from,
         valid_until=rule.valid_until,
         unit_price_usd=rule.unit_price_usd,
+        earlier=_earlier_terms(previous, templates),
         error=error,
     )
+
+
+def _earlier_terms(
+    previous: Sequence[PreviousPrice], templates: tuple[OfferTemplate, ...]
+) -> tuple[EarlierTerms, ...]:
+    """Earlier prices, in today's ways of being paid: where money goes is never an earlier matter.
+
+    One that cannot be paid today (a minimum was raised, a token changed) pays no more.
+    """
+    terms = []
+    for row in previous:
+        try:
+            offers = offers_for(templates, price_usd=row.price_usd, token_amount=row.token_amount)
+        except ConfigurationError:
+            continue
+        terms.append(EarlierTerms(row.ended_at + _grace(), row.price_usd, offers))
+    return tuple(terms)
+
+
+def _grace() -> timedelta:
+    """How long after an edit the price before it pays.
+
+    Other processes have asked for it until they read the rules anew; PRICE_GRACE begins then.
+    """
+    return timedelta(seconds=x402.price_grace + max(0.0, x402.rules_max_age))
 
 
 def _names(value: list[str] | str | None) -> tuple[str, ...]:
@@ -139,8 +194,8 @@ def _names(value: list[str] | str | None) -> tuple[str, ...]:
 
 
 def load_rules(loaded_at: float) -> RuleSet:
-    """Read and compile everything, in three queries."""
-    from x402_django.models import PaymentMethod, PriceRule
+    """Read and compile everything, in four queries."""
+    from x402_django.models import PaymentMethod, PreviousPrice, PriceRule
 
     active = list(PaymentMethod.objects.filter(active=True))
     templates = tuple(method_template(method) for method in active) or settings_templates()
@@ -149,11 +204,18 @@ def load_rules(loaded_at: float) -> RuleSet:
         .prefetch_related("payment_methods")
         .order_by("-priority", "pk")
     )
-    return index_rules(rules, templates, loaded_at)
+    previous: dict[int, list[PreviousPrice]] = defaultdict(list)
+    if x402.price_grace:
+        for row in PreviousPrice.objects.filter(ended_at__gt=clock.now() - _grace()):
+            previous[row.rule_id].append(row)
+    return index_rules(rules, templates, loaded_at, previous)
 
 
 def index_rules(
-    rules: Iterable[PriceRule], templates: tuple[Offer, ...], loaded_at: float
+    rules: Iterable[PriceRule],
+    templates: tuple[OfferTemplate, ...],
+    loaded_at: float,
+    previous: Mapping[int, Sequence[PreviousPrice]] = MappingProxyType({}),
 ) -> RuleSet:
     """Compile ``rules`` (in priority order) into a RuleSet."""
     by_key: dict[str, list[CompiledRule]] = defaultdict(list)
@@ -161,7 +223,7 @@ def index_rules(
     for row in rules:
         chosen = list(row.payment_methods.all())
         usable = [method for method in chosen if method.active]
-        compiled = compile_rule(row, usable, () if chosen else templates)
+        compiled = compile_rule(row, usable, () if chosen else templates, previous.get(row.pk, ()))
         if compiled.key:
             by_key[compiled.key].append(compiled)
         for url_name in compiled.url_names:

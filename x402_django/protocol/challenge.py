@@ -32,6 +32,7 @@ class Challenge:
         offers: the ways to pay, preferred first.
         error: a ``Code``: why payment is asked for.
         message: a sentence for a person, in the v1 body only (clients ignore the key).
+        extensions: keys, each with the JSON text of what is declared. In v2 only.
     """
 
     resource_url: str
@@ -40,12 +41,18 @@ class Challenge:
     offers: tuple[Offer, ...]
     error: str = Code.PAYMENT_REQUIRED
     message: Any = PaymentRequired.message
+    extensions: tuple[tuple[str, str], ...] = ()
 
     def header_value(self) -> str:
         """The value of ``PAYMENT-REQUIRED``: base64 of the v2 object, ASCII."""
-        return _v2_header(
+        document = _v2_json(
             self.resource_url, str(self.description), self.mime_type, tuple(self.offers), self.error
         )
+        extensions = (*_sponsoring(frozenset(o.sponsoring for o in self.offers)), *self.extensions)
+        if extensions:  # apart: what some of them declare is different each time
+            declared = ",".join(f"{json.dumps(key)}:{text}" for key, text in extensions)
+            document = b'%s,"extensions":{%s}}' % (document[:-1], declared.encode("ascii"))
+        return base64.b64encode(document).decode("ascii")
 
     def v1_json(self) -> bytes:
         """``v1_body`` as compact JSON, ASCII."""
@@ -81,9 +88,9 @@ class Challenge:
 
 
 @lru_cache(maxsize=256)
-def _v2_header(
+def _v2_json(
     resource_url: str, description: str, mime_type: str, offers: tuple[Offer, ...], error: str
-) -> str:
+) -> bytes:
     resource = {"url": resource_url}
     if description:
         resource["description"] = description
@@ -95,10 +102,17 @@ def _v2_header(
         "resource": resource,
         "accepts": [offer.as_v2() for offer in offers],
     }
-    sponsoring = sorted({offer.sponsoring for offer in offers} - {""})
-    if sponsoring:
-        document["extensions"] = declare_extensions(sponsoring)
-    return base64.b64encode(_compact(document)).decode("ascii")
+    return _compact(document)
+
+
+@lru_cache(maxsize=8)
+def _sponsoring(keys: frozenset[str]) -> tuple[tuple[str, str], ...]:
+    """What is declared where approvals of Permit2 are paid for."""
+    wanted = sorted(keys - {""})
+    if not wanted:
+        return ()
+    declared = declare_extensions(wanted)
+    return tuple((key, _compact(declared[key]).decode("ascii")) for key in wanted)
 
 
 @lru_cache(maxsize=256)

@@ -76,9 +76,9 @@ class TransferChallenge:
             f"?address={self.pay_to}&uint256={self.amount}"
         )
 
-    def header_value(self) -> str:
-        """The value of ``X-402-Required``: compact JSON, ASCII."""
-        document = {
+    def document(self) -> dict[str, Any]:
+        """What ``X-402-Required`` names, as a JSON object."""
+        return {
             "amount": str(self.amount),
             "asset": self.asset,
             "payTo": self.pay_to,
@@ -87,7 +87,10 @@ class TransferChallenge:
             "paymentUri": self.payment_uri,
             "expires": self.expires,
         }
-        return json.dumps(document, separators=(",", ":"))
+
+    def header_value(self) -> str:
+        """The value of ``X-402-Required``: compact JSON, ASCII."""
+        return json.dumps(self.document(), separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)

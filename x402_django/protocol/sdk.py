@@ -43,7 +43,7 @@ def to_sdk_payload(signed: SignedPayment) -> PaymentPayload:
         payload=signed.payload_dict(),
         accepted=to_sdk_requirements(signed.offer),
         resource=ResourceInfo(url=signed.resource_url),
-        extensions=signed.sponsorship.as_extensions() if signed.sponsorship else None,
+        extensions={**signed.extensions, **signed.sponsored} or None,
     )
 
 

@@ -58,6 +58,9 @@ class Offer:
         """The contract that keeps the nonces of its payers."""
         return self.method.verifying_contract(self.asset)
 
+    #: Of the amount, what was added to the price for gas, in atomic units; never on the wire.
+    fee: int = 0
+
     def as_v2(self) -> dict[str, Any]:
         """The offer as an entry of v2's ``accepts``."""
         return {
@@ -188,6 +191,9 @@ class SignedPayment:
         """How its money is moved."""
         return self.offer.method
 
+    #: What goes to the facilitator under the payload's ``extensions``, by key.
+    extensions: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
     @property
     def key(self) -> tuple[str, str, str, str]:
         """What the chain and the ledger allow once: ``(network, verifying_contract, payer,
@@ -202,11 +208,16 @@ class SignedPayment:
         """The wire's ``payload``: ``signature`` and what was signed."""
         return self.method.payload(self)
 
+    @property
+    def sponsored(self) -> dict[str, Any]:
+        """The approval that came with it as an entry of ``extensions``; empty if none did."""
+        return {} if self.sponsorship is None else self.sponsorship.as_extensions()
+
     def snapshot(self) -> dict[str, Any]:
         """What the ledger keeps: the payload, and the approval that came with it, if one did."""
         payload = self.payload_dict()
         if self.sponsorship is not None:
-            payload["extensions"] = self.sponsorship.as_extensions()
+            payload["extensions"] = self.sponsored
         return payload
 
     @classmethod
@@ -230,6 +241,7 @@ class SignedPayment:
             version=payment.x402_version,
             sponsorship=Sponsorship.from_extensions(payment.payload.get("extensions")),
             charged=payment.amount if payment.scheme == SCHEME_UPTO else None,
+            extensions=payment.extensions,
         )
 
 

@@ -1,8 +1,9 @@
 """The price of a DRF view, from its attributes.
 
-``price``, ``price_rule`` (the key of a PriceRule), ``get_price(request)``, ``price_description``,
-``price_mime_type`` and ``payment_flow`` mean what they mean on ``PaymentRequiredMixin``. All are
-optional: a rule on the view's URL name is enough.
+``price``, ``price_rule`` (the key of a PriceRule), ``get_price(request)``, ``minimum_price``,
+``maximum_price``, ``get_pay_to(request)``, ``price_description``, ``price_mime_type`` and
+``payment_extensions`` mean what they mean on ``PaymentRequiredMixin``, and so does
+``payment_flow``. All are optional: a rule on the view's URL name is enough.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rest_framework.views import APIView
 
     from x402_django.pricing.options import Price
+    from x402_django.pricing.payees import Payee
 
 _ATTRIBUTE = "_x402_view_quote"
 
@@ -71,6 +73,11 @@ def _options(request: Request, view: APIView) -> PaidViewOptions:
             raise PriceNotConfigured()
         return price
 
+    def code_payee(_: HttpRequest) -> Payee | None:
+        with assuming(request, paid=True):
+            payee: Payee | None = view.get_pay_to(request)  # type: ignore[attr-defined]
+        return payee
+
     return PaidViewOptions(
         price=code_price,
         rule=getattr(view, "price_rule", None),
@@ -79,6 +86,10 @@ def _options(request: Request, view: APIView) -> PaidViewOptions:
         flow=getattr(view, "payment_flow", None),
         unit_price=getattr(view, "unit_price", None),
         metered=getattr(view, "metered", False),
+        pay_to=code_payee if hasattr(view, "get_pay_to") else None,
+        minimum=getattr(view, "minimum_price", None),
+        maximum=getattr(view, "maximum_price", None),
+        extensions=getattr(view, "payment_extensions", {}),
     )
 
 

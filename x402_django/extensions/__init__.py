@@ -1,0 +1,13 @@
+"""Extensions of the protocol: what a challenge offers beside its prices, and a payload brings back.
+
+==============  =============================================================================
+``base``        Extension, the class to derive from, and Asked, what its hooks are given
+``registry``    the extensions that ``X402["EXTENSIONS"]`` turns on, and their hooks in order
+==============  =============================================================================
+
+How to write one stands, with an example, in ``docs/extensions.md``.
+"""
+
+from x402_django.extensions.base import Asked, Extension
+
+__all__ = ["Asked", "Extension"]

@@ -22,7 +22,7 @@ from tests.shop import views
 from tests.shop.runs import runs
 from x402_django import clock
 from x402_django.chain.devchain.deployment import PLAIN_TOKEN_ADDRESS, TOKEN_ADDRESS
-from x402_django.models import ChainTransaction, Payment, Receipt
+from x402_django.models import ChainTransaction, Payment, PaymentMethod, Receipt
 from x402_django.payments.confirmation import confirm_pending_payments
 from x402_django.protocol.types import SignedPayment
 from x402_django.testing.chain import (
@@ -215,3 +215,15 @@ def test_a_reorganisation_reverses_it_and_it_is_settled_again(chain):
     confirm_pending_payments()
     assert states() == ["settled"]
     assert chain.dollars(PAY_TO) == 10_000
+
+
+def test_the_page_for_people_does_not_sign_for_a_token_that_would_refuse_it(chain):
+    """Its script knows the tokens' own authorizations alone."""
+    method = offer_permit2()
+    page = buyer_of(new_payer(chain, 1)).get("/weather/", headers={"Accept": "text/html"})
+    assert (page.status_code, page.context["payable"]) == (402, [])
+    PaymentMethod.objects.filter(pk=method.pk).update(transfer_method="eip3009")
+    method.refresh_from_db()
+    method.save()  # the rules are read anew
+    page = buyer_of(new_payer(chain, 1)).get("/weather/", headers={"Accept": "text/html"})
+    assert len(page.context["payable"]) == 1

@@ -14,7 +14,7 @@ from django.utils.timesince import timesince
 
 from x402_django import clock
 from x402_django.conf import x402
-from x402_django.constants import PAYWALL_HEADER, SCHEME_EXACT
+from x402_django.constants import PAYWALL_HEADER, SCHEME_EXACT, TRANSFER_EIP3009
 from x402_django.http.pages import page_response
 from x402_django.http.resource import resource_url
 from x402_django.http.transfers import pay_page_url, transfer_challenge
@@ -23,6 +23,8 @@ from x402_django.pricing.money import format_amount
 from x402_django.protocol.networks import display_name, explorer_address_url, is_testnet
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from django.http import HttpRequest, HttpResponse
 
     from x402_django.exceptions import X402Error
@@ -109,6 +111,12 @@ def _full_url(request: HttpRequest) -> str:
     return resource_url(request) + (f"?{query}" if query else "")
 
 
+def _is_payable(offer: Offer, requirements: Mapping[str, Any]) -> bool:
+    """Whether the page's script can sign it: a token's own authorization, and nothing else."""
+    by_token = offer.scheme == SCHEME_EXACT and offer.transfer_method == TRANSFER_EIP3009
+    return by_token and bool(requirements["extra"].get("name"))
+
+
 def _offer_context(offer: Offer) -> dict[str, Any]:
     amount = format_amount(offer.amount, offer.decimals, offer.symbol)
     network = display_name(offer.network)
@@ -121,7 +129,7 @@ def _offer_context(offer: Offer) -> dict[str, Any]:
         "is_testnet": is_testnet(offer.network),
         "pay_to": offer.pay_to,
         "pay_to_url": explorer_address_url(offer.network, offer.pay_to),
-        "is_payable": offer.scheme == SCHEME_EXACT and bool(requirements["extra"].get("name")),
+        "is_payable": _is_payable(offer, requirements),
         "script": {
             "accepted": requirements,
             "amount": amount,

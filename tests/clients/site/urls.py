@@ -5,8 +5,7 @@ from tests.clients.site import views
 urlpatterns = [
     path("counted/", views.counted),
     path("counted-async/", views.counted_async),
-    path("by-permit2/", views.by_permit2),
-    path("metered/", views.metered),
+    *(path(f"{key}/", view) for key, view in views.BY_RULE.items()),
     path("ledger/", views.ledger),
     path("facilitator/", include("x402_django.facilitators.urls")),
     path("", include("tests.urls")),

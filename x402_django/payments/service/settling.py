@@ -21,7 +21,7 @@ from django.db import router
 
 from x402_django import clock
 from x402_django.conf import x402
-from x402_django.constants import FLOW_UPFRONT, Code
+from x402_django.constants import FLOW_AUTHORIZATION, FLOW_UPFRONT, SCHEME_UPTO, Code
 from x402_django.exceptions import (
     BudgetExceeded,
     ConfigurationError,
@@ -293,7 +293,7 @@ def _new_row(request: FacilitationRequest, key: FacilitatorKey) -> Payment:
         asset_decimals=offer.decimals,
         valid_before=signed.valid_before,
         x402_version=request.version,
-        flow=FLOW_UPFRONT,
+        flow=FLOW_AUTHORIZATION if offer.scheme == SCHEME_UPTO else FLOW_UPFRONT,
         facilitator=offer.facilitator,
         requirements=offer.as_v2(),
         payload=signed.snapshot(),

@@ -6,6 +6,8 @@ from django.apps import AppConfig
 from django.db.backends.signals import connection_created
 from django.utils.translation import gettext_lazy as _
 
+from x402_django.conf import x402
+
 
 class X402Config(AppConfig):
     """Wires receivers and checks; loads neither web3 nor the x402 SDK."""
@@ -24,3 +26,7 @@ class X402Config(AppConfig):
             register_sqlite_functions, dispatch_uid="x402_django.sqlite_functions"
         )
         cache.connect_receivers()
+        if x402.metrics_token_env:
+            from x402_django.payments import counters
+
+            counters.connect()

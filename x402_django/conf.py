@@ -47,6 +47,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "TRANSFER_PROOF_TIMEOUT": 3600,
     "ALLOW_UNSIGNED_PROOFS": False,
     "EXTENSIONS": {},
+    "METRICS_TOKEN_ENV": None,
 }
 
 #: Extensions that are on unless ``EXTENSIONS`` says ``None`` for them.
@@ -307,6 +308,11 @@ class X402Settings:
     def extensions(self) -> Mapping[str, ExtensionSettings]:
         """The extensions that are on, by their keys on the wire."""
         return _extensions()
+
+    @property
+    def metrics_token_env(self) -> str | None:
+        """Name of the variable with the token that metrics are read with; None: there are none."""
+        return self._get("METRICS_TOKEN_ENV") or None
 
     @property
     def networks(self) -> Mapping[str, NetworkSettings]:

@@ -31,6 +31,10 @@ payment_reversed    The chain no longer knows the transfer. It is settled again 
                     authorization lives.
 payment_delivered   What was paid for was handed over, or is stored to be fetched again.
 ==================  =================================================================
+
+``challenge_sent`` is another kind: ``sender`` is None, and it comes with ``request``, ``quote`` and
+``code``, the reason, whenever a request is answered 402 (``payment_required`` where it carried no
+payment).
 """
 
 from __future__ import annotations
@@ -45,3 +49,4 @@ payment_confirmed: Final = Signal()
 payment_failed: Final = Signal()
 payment_reversed: Final = Signal()
 payment_delivered: Final = Signal()
+challenge_sent: Final = Signal()

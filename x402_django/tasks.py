@@ -13,8 +13,8 @@ from typing import Any
 from celery import Celery, current_app, shared_task
 
 from x402_django.conf import x402
-from x402_django.payments import confirmation, deferred, maintenance, noticed
-from x402_django.payments.service import budget
+from x402_django.payments import confirmation, deferred, housekeeping, noticed
+from x402_django.payments.periodic import TASKS, interval
 
 
 @shared_task(name="x402_django.confirm_pending_payments", ignore_result=True)
@@ -30,12 +30,9 @@ def settle_deferred() -> str:
 
 
 @shared_task(name="x402_django.release_stale_claims", ignore_result=True)
-def release_stale_claims() -> int:
+def release_stale_claims() -> str:
     """Release the claims of dead processes, and empty stored responses past their time."""
-    maintenance.purge_stored_responses()
-    budget.forget_old_counters()
-    noticed.forget_old_notices()
-    return maintenance.release_stale_claims()
+    return str(housekeeping.tidy_up())
 
 
 @shared_task(name="x402_django.look_at_payments", ignore_result=True)
@@ -46,25 +43,15 @@ def look_at_payments(payment_ids: list[int]) -> str:
 
 def beat_schedule() -> dict[str, dict[str, Any]]:
     """The periodic tasks in the shape of Celery's ``beat_schedule``; intervals in seconds."""
-    interval = x402.confirmation_interval
     # A run that waited longer than its successor's turn has nothing left to do.
-    options = {"expires": interval * 3}
+    options = {"expires": x402.confirmation_interval * 3}
     return {
-        "x402_django.confirm_pending_payments": {
-            "task": "x402_django.confirm_pending_payments",
-            "schedule": interval,
+        f"x402_django.{name}": {
+            "task": f"x402_django.{name}",
+            "schedule": interval(name).total_seconds(),
             "options": options,
-        },
-        "x402_django.settle_deferred": {
-            "task": "x402_django.settle_deferred",
-            "schedule": interval,
-            "options": options,
-        },
-        "x402_django.release_stale_claims": {
-            "task": "x402_django.release_stale_claims",
-            "schedule": interval * 6,
-            "options": options,
-        },
+        }
+        for name in TASKS
     }
 
 

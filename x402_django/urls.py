@@ -2,13 +2,19 @@
 
 from django.urls import path
 
+from x402_django.http import health
 from x402_django.http.chain_webhooks import receive
+from x402_django.http.metrics import metrics
 from x402_django.http.pay_page import pay_page
 from x402_django.http.status import payment_status
 
 app_name = "x402"
 urlpatterns = [
     path("payments/<slug:public_id>/", payment_status, name="payment-status"),
+    path("health/", health.health, name="health"),
+    path("health/live/", health.live, name="live"),
+    path("health/ready/", health.ready, name="ready"),
+    path("metrics/", metrics, name="metrics"),
     path("pay/<str:challenge_id>/", pay_page, name="pay"),
     path("webhooks/<slug:name>/", receive, name="chain-webhook"),
 ]

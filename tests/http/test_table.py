@@ -469,9 +469,10 @@ def test_a_new_payment_for_an_undelivered_one_gets_that_one(shopper):
     assert Payment.objects.exclude(pk=first.pk).get().state == "released"
 
 
-def test_the_price_goes_up_between_challenge_and_payment(shopper):
+def test_the_price_goes_up_between_challenge_and_payment(shopper, settings):
     from x402_django.models import PriceRule
 
+    settings.X402 = {**settings.X402, "PRICE_GRACE": 0}
     rule = PriceRule.objects.create(name="a", price_usd=1, url_names=["shop:article"])
     shopper.sign("/articles/a/")
     rule.price_usd = 2

@@ -131,7 +131,7 @@ def test_t19_an_unexpected_error_at_the_gate_is_not_an_open_gate(payer, monkeypa
     def broken(*args, **kwargs):
         raise ZeroDivisionError("secret")
 
-    for name in ("request_facts", "match_offer", "claim", "verify", "settle"):
+    for name in ("request_facts", "match_quote", "claim", "verify", "settle"):
         with monkeypatch.context() as patch:
             patch.setattr(gate, name, broken)
             response = client.get("/weather/", headers=headers)

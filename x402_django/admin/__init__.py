@@ -10,7 +10,7 @@
 ``receipts``         receipts: read-only, made to be printed
 ``chain``            settlement wallets and their transactions: read-only
 ``queue``            payments that wait for a transaction, and who sends them: read-only
-``scanning``         how far the chains were read: read-only
+``scanning``         how far the chains were read, and whether the periodic tasks run: read-only
 ``wallet_warning``   a word above the lists while a wallet runs dry
 ``filters``          filters whose choices need no query
 ``search``           searches that an index answers
@@ -27,7 +27,7 @@ from x402_django.admin.payments import PaymentAdmin, PaymentEventAdmin
 from x402_django.admin.price_rules import PriceRuleAdmin
 from x402_django.admin.queue import ChainTransactionItemAdmin, SettlementLaneAdmin
 from x402_django.admin.receipts import ReceiptAdmin
-from x402_django.admin.scanning import ChainScanAdmin, ScannedBlockAdmin
+from x402_django.admin.scanning import ChainScanAdmin, PeriodicRunAdmin, ScannedBlockAdmin
 from x402_django.admin.service import (
     FacilitatorKeyAdmin,
     ListedResourceAdmin,
@@ -43,6 +43,7 @@ __all__ = [
     "PaymentAdmin",
     "PaymentEventAdmin",
     "PaymentMethodAdmin",
+    "PeriodicRunAdmin",
     "PriceRuleAdmin",
     "ReceiptAdmin",
     "ScannedBlockAdmin",

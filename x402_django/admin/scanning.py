@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.db.models import OuterRef, Subquery
@@ -19,15 +19,12 @@ from x402_django.admin.filters import NetworkFilter
 from x402_django.admin.read_only import LedgerAdmin
 from x402_django.admin.search import search_scanned_blocks
 from x402_django.conf import x402
-from x402_django.models import ChainScan, Payment, ScannedBlock
+from x402_django.models import ChainScan, Payment, PeriodicRun, ScannedBlock
+from x402_django.payments.periodic import TASKS, interval, is_overdue
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
     from django.http import HttpRequest
-
-#: Runs that may be missed before somebody should look, and the least time that is.
-_MISSED: Final = 3
-_PATIENCE: Final = timedelta(minutes=1)
 
 
 @admin.register(ChainScan)
@@ -69,12 +66,11 @@ class ChainScanAdmin(LedgerAdmin):
         """Whether runs come to their end, in a word."""
         configured = x402.networks.get(scan.network)
         now = clock.now()
-        patience = max(timedelta(seconds=_MISSED * x402.confirmation_interval), _PATIENCE)
         if configured is None or not configured.has_rpc:
             return _badge(_now("not read: the settings name no node"))
         if scan.holder and scan.held_until is not None and scan.held_until >= now:
             return _badge(_now("being read"))
-        if scan.finished_at is None or scan.finished_at < now - patience:
+        if is_overdue(scan.finished_at, timedelta(seconds=x402.confirmation_interval)):
             return _badge(_now("overdue: no run has come to its end lately"), "attention")
         return _badge(_now("up to date"))
 
@@ -115,6 +111,23 @@ class ScannedBlockAdmin(LedgerAdmin):
     @admin.display(description=_("network"))
     def network_shown(self, block: ScannedBlock) -> str:
         return display.network_label(block.network)
+
+
+@admin.register(PeriodicRun)
+class PeriodicRunAdmin(LedgerAdmin):
+    """Whether workers, beat and broker are alive: when each periodic task last came to its end."""
+
+    list_display = ("name", "condition_badge", "started_at", "finished_at", "failed_at")
+    fields = ("name", "condition_badge", "started_at", "finished_at", "failed_at", "failure")
+
+    @admin.display(description=_("condition"))
+    def condition_badge(self, run: PeriodicRun) -> SafeString:
+        """Whether it runs as often as it should, in a word."""
+        if run.name not in TASKS:
+            return _badge(_now("not one of this version’s"))
+        if is_overdue(run.finished_at, interval(run.name)):
+            return _badge(_now("overdue: are a worker, beat and the broker running?"), "attention")
+        return _badge(_now("running"))
 
 
 def _settled(scan: ChainScan) -> QuerySet[Payment]:

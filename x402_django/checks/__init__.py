@@ -28,6 +28,7 @@ from x402_django.checks.deployment import (
 )
 from x402_django.checks.extensions import check_extensions
 from x402_django.checks.facilitators import check_facilitators, check_networks_have_proof
+from x402_django.checks.metrics import check_metrics
 from x402_django.checks.middleware import check_middleware
 from x402_django.checks.networks import check_assets, check_network_names, check_pay_to
 from x402_django.checks.proofs import check_transfer_proofs
@@ -44,6 +45,7 @@ __all__ = [
     "check_facilitators",
     "check_keys",
     "check_ledger_database",
+    "check_metrics",
     "check_middleware",
     "check_network_names",
     "check_networks_have_proof",

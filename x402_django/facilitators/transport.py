@@ -11,6 +11,7 @@ import httpx
 
 from x402_django.exceptions import ConfigurationError, FacilitatorUnavailable
 from x402_django.facilitators.answers import REFUSAL_STATUSES, proper_refusal
+from x402_django.observing import observed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +51,8 @@ class BoundedTransport(httpx.HTTPTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         deadline = time.monotonic() + self._timeout
-        response = super().handle_request(request)
+        with observed("facilitator", endpoint=request.url.path.rpartition("/")[2]):
+            response = super().handle_request(request)
         encoded = response.headers.get("Content-Encoding", "identity") != "identity"
         if encoded or not isinstance(response.stream, httpx.SyncByteStream):
             # What was not asked for is not unpacked: a compressed answer may be of any size.

@@ -28,7 +28,7 @@ from x402_django.http.access import presented_access
 from x402_django.http.gate import abandon, close_gate, open_gate
 from x402_django.http.quoting import quote_for
 from x402_django.http.resource import carries_payment
-from x402_django.http.state import ATTRIBUTE, GateState
+from x402_django.http.state import ATTRIBUTE, GateState, is_never_for_sale
 from x402_django.payments.delivery import discard
 from x402_django.pricing import PaidViewOptions, Quote
 from x402_django.pricing.cache import fresh_rules
@@ -105,7 +105,7 @@ class PaymentMiddleware:
         self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
     ) -> HttpResponseBase | None:
         options = getattr(view, OPTIONS_ATTRIBUTE, None)
-        if options is None and _asks_itself(view):
+        if options is None and (_asks_itself(view) or is_never_for_sale(view)):
             return None
         return _open_for_view(request, view, options)
 
@@ -113,7 +113,9 @@ class PaymentMiddleware:
         self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
     ) -> HttpResponseBase | None:
         options = getattr(view, OPTIONS_ATTRIBUTE, None)
-        if options is None and (_asks_itself(view) or _surely_free(request)):
+        if options is None and (
+            _asks_itself(view) or _surely_free(request) or is_never_for_sale(view)
+        ):
             return None
         return await sync_to_async(_open_for_view)(request, view, options)
 

@@ -36,6 +36,7 @@ from x402_django.pricing.money import format_amount
 from x402_django.protocol.challenge import Challenge
 from x402_django.protocol.networks import display_name
 from x402_django.protocol.settlement import encode_settlement
+from x402_django.signals import challenge_sent
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -99,6 +100,7 @@ def add_challenge(
     if offered:
         _expose(response, offered)
         _vary(response, PROOF_HEADERS)
+    challenge_sent.send_robust(None, request=request, quote=quote, code=challenge.error)
     if challenge.error == Code.PAYMENT_REQUIRED:
         # How every purchase begins is no incident; Django would log a warning for each.
         response._has_been_logged = True  # type: ignore[attr-defined]

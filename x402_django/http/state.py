@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from x402_django.constants import FLOW_UPFRONT
 from x402_django.exceptions import ConfigurationError
@@ -17,6 +18,20 @@ if TYPE_CHECKING:
     from x402_django.protocol.types import SignedPayment
 
 ATTRIBUTE = "_x402"
+_NEVER_FOR_SALE = "_x402_never_for_sale"
+
+V = TypeVar("V", bound=Callable[..., Any])
+
+
+def never_for_sale(view: V) -> V:
+    """Mark a view of ours that must answer without its price being looked up: no rule sells it."""
+    setattr(view, _NEVER_FOR_SALE, True)
+    return view
+
+
+def is_never_for_sale(view: Callable[..., Any]) -> bool:
+    """Whether ``view`` is marked so."""
+    return getattr(view, _NEVER_FOR_SALE, False) is True
 
 
 @dataclass(slots=True)

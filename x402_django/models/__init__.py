@@ -11,6 +11,7 @@ from x402_django.models.fields import ExactSum, Uint256Field
 from x402_django.models.ledger import Payment, PaymentEvent, Receipt, ServicePayment
 from x402_django.models.merchant import Flow, PaymentMethod, PriceRule, Scheme
 from x402_django.models.notices import ChainNotice
+from x402_django.models.periodic import PeriodicRun
 from x402_django.models.previous_prices import PreviousPrice
 from x402_django.models.scan import ChainScan, ScannedBlock
 from x402_django.models.service import FacilitatorKey, FacilitatorUsage, ListedResource
@@ -28,6 +29,7 @@ __all__ = [
     "Payment",
     "PaymentEvent",
     "PaymentMethod",
+    "PeriodicRun",
     "PreviousPrice",
     "PriceRule",
     "Receipt",

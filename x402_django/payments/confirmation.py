@@ -30,6 +30,7 @@ from x402_django.facilitators.base import get_facilitator
 from x402_django.models import Payment, SettlementWallet
 from x402_django.payments.depth import is_deep
 from x402_django.payments.machine import Step, advance, annotate
+from x402_django.payments.periodic import recorded
 from x402_django.payments.recording import mark_settled, place_fields
 from x402_django.payments.report import Report
 from x402_django.payments.stale import looked_at_before
@@ -49,6 +50,7 @@ ACTOR = "confirmation"
 _ROUNDS: Final = 10
 
 
+@recorded("confirm_pending_payments")
 def confirm_pending_payments(*, limit: int = 500) -> Report:
     """Read what is new on each network, and look one by one at what that leaves open.
 

@@ -35,6 +35,7 @@ from x402_django.models import Payment
 from x402_django.models.exposure import VENDORS, exposure_guard
 from x402_django.payments.batches import batch_size, settle_batch
 from x402_django.payments.machine import Step, advance
+from x402_django.payments.periodic import recorded
 from x402_django.payments.resolution import resolve
 from x402_django.payments.settlement import judge, nothing_to_store
 from x402_django.protocol.types import Settlement, SignedPayment
@@ -98,6 +99,7 @@ def _time_to_settle() -> float:
     return waits + x402.presumed_dead_after + x402.settlement_timeout
 
 
+@recorded("settle_deferred")
 def settle_deferred(*, limit: int = 5000) -> Report:
     """Settle what is owed, oldest first, at most ``limit`` payments. Safe to run many times over.
 

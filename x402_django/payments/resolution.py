@@ -9,6 +9,7 @@ from x402_django.conf import x402
 from x402_django.constants import SCHEME_TRANSFER, Code
 from x402_django.exceptions import SettlementFailed, SettlementUnknown
 from x402_django.models import Payment
+from x402_django.observing import observed
 from x402_django.payments.machine import Step, advance, annotate
 from x402_django.payments.recording import mark_settled
 from x402_django.payments.settlement import nothing_to_store, settle_now
@@ -33,9 +34,10 @@ def resolve(payment: Payment, *, actor: str) -> None:
         SettlementFailed: it failed, or can no longer settle; nothing was charged.
         ServiceUnavailable: the chain cannot be read now.
     """
-    signed = look_up(payment, actor=actor)
-    if signed is not None:
-        settle_now(payment, signed, nothing_to_store, actor=actor)
+    with observed("resolve", payment):
+        signed = look_up(payment, actor=actor)
+        if signed is not None:
+            settle_now(payment, signed, nothing_to_store, actor=actor)
 
 
 def look_up(payment: Payment, *, actor: str) -> SignedPayment | None:

@@ -22,6 +22,7 @@ from x402_django.conf import x402
 from x402_django.constants import SCHEME_EXACT, SCHEME_TRANSFER
 from x402_django.models import Payment, ScannedBlock
 from x402_django.models.querysets import PaymentQuerySet
+from x402_django.observing import observed
 from x402_django.payments.cursor import Lease, LeaseLost
 from x402_django.payments.depth import Horizon
 from x402_django.payments.findings import Findings
@@ -54,7 +55,8 @@ def scan(network: str, report: Report) -> list[int] | None:
     if lease is None:
         return None
     try:
-        doubtful = _Pass(lease, report).run()
+        with observed("scan", network=network):
+            doubtful = _Pass(lease, report).run()
         lease.finish()
         return doubtful
     except LeaseLost:

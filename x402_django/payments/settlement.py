@@ -28,6 +28,7 @@ from x402_django.exceptions import (
 )
 from x402_django.facilitators.base import get_facilitator
 from x402_django.models import Payment
+from x402_django.observing import observed
 from x402_django.payments.machine import Step, advance, annotate
 from x402_django.payments.recording import let_go, mark_settled, note_unknown, release
 from x402_django.payments.reservation import (
@@ -67,7 +68,8 @@ def verify(payment: Payment, signed: SignedPayment) -> None:
     """
     refuse_in_default(payment)
     try:
-        holder = get_facilitator(payment.facilitator).verified_by(signed)
+        with observed("verify", payment):
+            holder = get_facilitator(payment.facilitator).verified_by(signed)
     except PaymentRefused as refusal:
         if refusal.code == Code.NONCE_USED and _honour_front_run(payment, signed):
             return
@@ -165,11 +167,12 @@ def settle_now(
     outcome: Settlement | Exception
     # The offer may name a facilitator that asks several others; the row names the one of them
     # that has the payment, and may name another after this call.
-    try:
-        outcome = get_facilitator(signed.offer.facilitator).settle(signed, payment)
-    except Exception as error:  # noqa: BLE001 - it is judged, not swallowed
-        outcome = error
-    judge(payment, signed, outcome, response_fields, actor=actor, deadline=deadline)
+    with observed("settle", payment):
+        try:
+            outcome = get_facilitator(signed.offer.facilitator).settle(signed, payment)
+        except Exception as error:  # noqa: BLE001 - it is judged, not swallowed
+            outcome = error
+        judge(payment, signed, outcome, response_fields, actor=actor, deadline=deadline)
 
 
 def judge(

@@ -25,6 +25,7 @@ from x402.mechanisms.evm.upto.client import UptoEvmScheme
 
 from tests.clients.live import NETWORK, PAY_TO, Site, decode_header, live_site
 from tests.clients.official import official_facilitator
+from tests.clients.test_kill import wait_until
 from x402_django.chain.devchain.deployment import PLAIN_TOKEN_ADDRESS, TOKEN_ADDRESS
 from x402_django.constants import PERMIT2_ADDRESS
 from x402_django.testing.chain import approve_permit2, mint_plain_dollars, token_contract
@@ -103,6 +104,8 @@ def shop(
                 live_site(tmp_path_factory.mktemp("shop"), beside=other, facilitator=(url, secret))
             )
         site._python("-c", ROWS)
+        # Its process has read the rules before, and reads them again when they are old.
+        wait_until(lambda: requests.get(f"{site.url}/upto/", timeout=60).status_code == 402)
         yield site
 
 

@@ -128,10 +128,11 @@ def test_the_approval_of_a_payer_without_gas_is_paid_for(
     body["paymentPayload"]["extensions"] = {"erc20ApprovalGasSponsoring": approval}
 
     assert caller.verify(body).json()["isValid"] is True
-    answer = caller.settle(body).json()
+    due = PRICE if scheme == "exact" else 4_200
+    answer = caller.settle(charged(body, due)).json()
 
     assert answer["success"] is True, answer
     plain = token_contract(direct(), PLAIN_TOKEN_ADDRESS).functions
-    assert plain.balanceOf(SELLER).call() == PRICE
+    assert plain.balanceOf(SELLER).call() == due
     assert ChainTransaction.objects.count() == 3
-    assert caller.settle(body).json() == answer
+    assert caller.settle(charged(body, due)).json() == answer

@@ -9,6 +9,7 @@ the approval is simulated.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from x402_django.constants import Code
@@ -80,7 +81,8 @@ def _verify_with(approval: Approval, facilitator: LocalFacilitator, signed: Sign
     """As ``verify``, of a payer who has not approved Permit2. Raises RpcUnavailable, too."""
     from x402_django.chain import approvals
 
-    reason = _asked(facilitator, signed, "verify", sdk.approving_context)
+    whole = replace(signed, charged=None)  # to verify is to compare with what was signed
+    reason = _asked(facilitator, whole, "verify", sdk.approving_context)
     if reason is not None:
         raise PaymentRefused(code=reason_code(reason, default=Code.INVALID_REQUIREMENTS))
     if _is_used(signed):

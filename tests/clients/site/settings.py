@@ -50,5 +50,6 @@ if os.environ.get("SITE_FACILITATOR_URL"):
         "OPTIONS": {
             "URL": os.environ["SITE_FACILITATOR_URL"],
             "AUTH": "tests.clients.site.keys.headers",
+            "TIMEOUT": 30,
         },
     }

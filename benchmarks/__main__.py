@@ -17,6 +17,7 @@ SECTIONS = {
     "paid": "benchmarks.paid",
     "deferred": "benchmarks.deferred",
     "chain": "benchmarks.chain",
+    "confirming": "benchmarks.confirming",
     "groups": "benchmarks.groups",
     "scale": "benchmarks.scale",
 }

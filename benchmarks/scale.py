@@ -1,7 +1,8 @@
 """What a claim costs in a ledger of many payments, beside the same claim in an empty one.
 
-``ROWS`` says how many; 200,000 by default, which takes a minute to make. The two ledgers are
-PostgreSQL databases of their own, measured in turns.
+``ROWS`` says how many; 200,000 by default, which takes a minute to make. Or ``LEDGER`` names a
+PostgreSQL database that ``make seed`` has filled; the claims that are measured stay in it. The
+empty ledger is a database of its own, measured in turns with the full one.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from benchmarks.wsgi import call, environ_for
 
 PATH: Final = "/paid/weather"
 EMPTY: Final = "an empty ledger"
+FULL: Final = "a large ledger"
 ROWS: Final = 200_000
 QUICK_ROWS: Final = 5_000
 WANTED: Final = 1.2
@@ -45,21 +47,38 @@ class Claims:
 
 def run(site: Site, report: Report, *, quick: bool) -> None:
     """Skipped, with the reason, where there is no PostgreSQL."""
-    rows = int(os.environ.get("ROWS") or (QUICK_ROWS if quick else ROWS))
-    report.heading(f"A claim among {rows:,} payments")
+    report.heading("A claim among many payments")
     if POSTGRES not in configured():
         report.not_measured("the cost of a claim in a large ledger", site.no_postgres)
         return
-    full = f"a ledger of {rows:,}"
+    rows = int(os.environ.get("ROWS") or (QUICK_ROWS if quick else ROWS))
+    ledger = os.environ.get("LEDGER")
     with ExitStack() as stack:
-        for name in (EMPTY, full):
-            url, _ = stack.enter_context(postgres_database())
-            stack.enter_context(another(name, url or ""))
-            with using(name):
-                _fill(report, rows if name == full else 0)
+        _open(stack, EMPTY)
+        with using(EMPTY):
+            _fill(report, 0)
+        full = _open(stack, FULL, ledger)
+        with using(full):
+            if ledger is None:
+                _fill(report, rows)
+            report.line(f"{_size():,} payments in the ledger")
         rounds, calls = (2, 50) if quick else (10, 200)
         _alone(report, full, rounds=rounds, calls=calls)
         _in_a_request(site, report, full, rounds=rounds, calls=calls // 2)
+
+
+def _open(stack: ExitStack, name: str, url: str | None = None) -> str:
+    """Have the database at ``url``, or a new one, under ``name``."""
+    if url is None:
+        url, _ = stack.enter_context(postgres_database())
+    stack.enter_context(another(name, url or ""))
+    return name
+
+
+def _size() -> int:
+    from x402_django.models import Payment
+
+    return Payment.objects.count()
 
 
 def _fill(report: Report, rows: int) -> None:

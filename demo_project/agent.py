@@ -18,7 +18,9 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 #: Atomic units that the agent will pay for one thing, at most: a dollar, of six decimals.
 MOST_PER_PAYMENT = 1_000_000
@@ -34,11 +36,13 @@ class Errand:
     path: str
     outcome: str = "paid"
     body: dict[str, Any] | None = None
+    #: Whether it was bought just before, so that the agent's wallet may come back to it.
+    again: bool = False
 
     @property
     def what(self) -> str:
         """``GET /weather/``"""
-        return f"{self.method} {self.path}"
+        return f"{self.method} {self.path}{' again' if self.again else ''}"
 
 
 FREE, PAID, NOT_CHARGED = "free", "paid", "not charged"
@@ -50,6 +54,8 @@ ERRANDS = (
     Errand("GET", "/api/forecast/"),
     Errand("POST", "/api/forecast/", body={"place": "Lisbon", "days": 3}),
     Errand("GET", "/llm/?prompt=A+signature"),
+    Errand("GET", "/vault/"),
+    Errand("GET", "/vault/", FREE, again=True),
     Errand("GET", "/articles/what-is-x402/"),
     Errand("GET", "/broken/", NOT_CHARGED),
 )
@@ -81,6 +87,31 @@ class Purchase:
     def is_good(self) -> bool:
         """Whether the shop delivered."""
         return 200 <= self.status < 400
+
+
+class SignIn:
+    """The extension ``sign-in-with-x`` for the SDK's client: sign in before paying again.
+
+    The SDK has one, for which it needs a library that does not go with current versions of web3.
+    """
+
+    key = "sign-in-with-x"
+
+    def __init__(self, account: Any, origin: str) -> None:
+        self.account = account
+        self.domain = urlsplit(origin).netloc
+        self.transport_hooks = SimpleNamespace(http=self)
+
+    async def on_payment_required(self, declared: Any, context: Any) -> Any:
+        """The headers to try before a payment; None for a challenge in some other site's name."""
+        from x402.schemas.hooks import PaymentRequiredHeadersResult
+
+        from x402_django.testing.sign_in import sign_in_headers
+
+        info = declared["info"]
+        if not info["domain"] == urlsplit(info["uri"]).netloc == self.domain:
+            return None
+        return PaymentRequiredHeadersResult(headers=sign_in_headers(declared, self.account))
 
 
 def paying_client(key: str, network: str, asset: str, rpc_url: str = "") -> Any:
@@ -156,10 +187,13 @@ async def _print_purchases(client: Any, url: str) -> None:
 
 def main() -> int:
     """Go shopping; 0 unless the shop could not be asked at all."""
+    from eth_account import Account
+
     parser = argparse.ArgumentParser(prog="python -m demo_project.agent", description=__doc__)
     parser.add_argument("url", help="the shop, e.g. http://127.0.0.1:8402")
     parser.add_argument("--network", required=True, help="pay on this one (CAIP-2)")
     parser.add_argument("--asset", required=True, help="pay with this token")
+    parser.add_argument("--origin", help="the shop's public origin, where it has another")
     options = parser.parse_args()
     key = os.environ.get("X402_AGENT_KEY")
     if not key:
@@ -167,6 +201,7 @@ def main() -> int:
         return 1
     rpc_url = os.environ.get("X402_AGENT_RPC_URL", "")
     client = paying_client(key, options.network, options.asset, rpc_url)
+    client.register_extension(SignIn(Account.from_key(key), options.origin or options.url))
     asyncio.run(_print_purchases(client, options.url))
     return 0
 

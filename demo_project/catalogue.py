@@ -48,6 +48,7 @@ ITEMS = (
     Item("Weather forecast", "HasPaid, a permission of Django REST framework", "forecast"),
     Item("Forecast to order", "the same view; POST is paid before it runs", "forecast", "", "POST"),
     Item("A language model", "metered: request.payment.charge_units(tokens)", "llm"),
+    Item("The vault", "paid once; the wallet comes back by signing in", "vault"),
     Item("What is x402?", "a price rule in the admin", "article", "what-is-x402"),
     Item("Why a shop needs a ledger", "the same rule", "article", "why-a-ledger"),
     Item("A broken page", "raises: the buyer is not charged", "broken"),

@@ -6,6 +6,9 @@ import hashlib
 from dataclasses import dataclass
 from datetime import date
 
+#: What lies in the vault.
+SECRET = "The ledger decides."
+
 QUOTATIONS = [
     {"text": "I have made this longer than usual, for lack of time.", "by": "Blaise Pascal"},
     {"text": "The best way out is always through.", "by": "Robert Frost"},

@@ -11,6 +11,7 @@ import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
@@ -202,7 +203,7 @@ def facilitator() -> dict[str, object]:
     }
 
 
-X402 = {
+X402: dict[str, Any] = {
     "PAY_TO": env("X402_PAY_TO") or (TEST_PAYEE if ON_DEVCHAIN else None),
     "BASE_URL": PUBLIC_URL,
     "NETWORKS": {
@@ -215,5 +216,6 @@ X402 = {
         }
     },
     "FACILITATORS": {"default": facilitator()},
+    "EXTENSIONS": {"sign-in-with-x": {}},
     "CONFIRMATION_INTERVAL": float(env("X402_CONFIRMATION_INTERVAL", "2")),
 }

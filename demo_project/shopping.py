@@ -59,6 +59,8 @@ def _purchases(url: str, asset: KnownAsset, purse: Purse, log: Path) -> Iterator
     """The agent's own words, as it says them. It gets its key, and nothing of the shop's."""
     command = [sys.executable, "-m", "demo_project.agent", url]
     command += ["--network", asset.network, "--asset", asset.address]
+    if x402.base_url:
+        command += ["--origin", x402.base_url]
     node = os.environ.get("X402_RPC_URL", "").partition(",")[0]
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     with (

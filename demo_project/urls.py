@@ -13,6 +13,7 @@ urlpatterns = [
     path("async/quote/", views.quote, name="quote"),
     path("api/forecast/", ForecastView.as_view(), name="forecast"),
     path("llm/", views.llm, name="llm"),
+    path("vault/", views.vault, name="vault"),
     path("articles/<slug:slug>/", views.article, name="article"),
     path("broken/", views.broken, name="broken"),
     path("x402/", include("x402_django.urls")),

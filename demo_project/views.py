@@ -16,6 +16,9 @@ from x402_django.conf import x402
 from x402_django.http.decorators import payment_required
 from x402_django.protocol.assets import default_asset
 
+#: How long the vault stays open to who has paid; long enough for the agent to come back once.
+VAULT_SECONDS = 30
+
 
 def index(request: HttpRequest) -> HttpResponse:
     """The shop window: everything, with the prices that are in force now."""
@@ -72,6 +75,17 @@ def llm(request: HttpRequest) -> JsonResponse:
             },
         }
     )
+
+
+@payment_required(
+    "$0.02",
+    description="A look into the vault",
+    mime_type="application/json",
+    session_access=VAULT_SECONDS,
+)
+def vault(request: HttpRequest) -> JsonResponse:
+    """Paid once: for a while the wallet that paid comes back by signing in with it."""
+    return JsonResponse({"secret": content.SECRET, "paid_by": request.payment.payer})  # type: ignore[attr-defined]
 
 
 def article(request: HttpRequest, slug: str) -> HttpResponse:

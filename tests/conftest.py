@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
+from tests.flushing import quick_flush
 from tests.shop.runs import runs
 from x402_django.pricing.cache import forget_rules
 from x402_django.testing.instant import InstantFacilitator
@@ -43,6 +44,12 @@ def missing_service(name: str, how: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(f"{name} is missing on the CI machine: {how}")
     pytest.skip(f"{name} is not here: {how}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_flush() -> Iterator[None]:
+    with quick_flush():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -641,6 +641,9 @@ def celery_conf() -> Any:
             ["E062"],
         ),
         ({"loyalty": None}, []),
+        ({"payment-identifier": {"OPTIONS": {"REQUIRED": "yes"}}}, ["E063"]),
+        ({"sign-in-with-x": {"OPTIONS": {"LIFETIME": 60, "STATEMENT": "Come in."}}}, []),
+        ({"sign-in-with-x": {"OPTIONS": {"LIFETIME": 0, "STATEMENT": "two\nlines"}}}, ["E064"] * 2),
     ],
 )
 def test_extensions_can_be_loaded(extensions: Any, expected: list[str]) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from django.conf import settings
 from django.core.signals import setting_changed
 
+from x402_django.constants import PAYMENT_IDENTIFIER
 from x402_django.exceptions import ConfigurationError
 from x402_django.finality import ConfirmationTier, parse_confirmations
 
@@ -51,7 +52,7 @@ DEFAULTS: Final[dict[str, Any]] = {
 }
 
 #: Extensions that are on unless ``EXTENSIONS`` says ``None`` for them.
-DEFAULT_EXTENSIONS: Final[dict[str, dict[str, Any]]] = {}
+DEFAULT_EXTENSIONS: Final[dict[str, dict[str, Any]]] = {PAYMENT_IDENTIFIER: {}}
 
 NETWORK_DEFAULTS: Final[dict[str, Any]] = {
     "RPC_URLS": (),
@@ -65,6 +66,7 @@ NETWORK_DEFAULTS: Final[dict[str, Any]] = {
     "EXPLORER_URL": "",
     "NAME": "",
     "V1_NAME": "",
+    "PAY_TO": None,
     "FACILITATOR": "default",
     "LOG_RANGE": 2000,
     "POLL_INTERVAL": 0.5,
@@ -105,6 +107,8 @@ class NetworkSettings:
     explorer_url: str
     name: str
     v1_name: str
+    #: Who is paid on this network; None: as the top-level PAY_TO says, where that is an address.
+    pay_to: str | None
     facilitator: str
     log_range: int
     poll_interval: float
@@ -367,6 +371,7 @@ def _parse_network(name: str, raw: Mapping[str, Any]) -> NetworkSettings:
             explorer_url=str(merged["EXPLORER_URL"]).rstrip("/"),
             name=merged["NAME"],
             v1_name=merged["V1_NAME"],
+            pay_to=merged["PAY_TO"] or None,
             facilitator=merged["FACILITATOR"],
             log_range=int(merged["LOG_RANGE"]),
             poll_interval=float(merged["POLL_INTERVAL"]),

@@ -27,6 +27,13 @@ EXPOSED_HEADERS: Final = (
     V1_PAYMENT_RESPONSE_HEADER,
 )
 
+#: Extensions that are built in, by their keys on the wire.
+PAYMENT_IDENTIFIER: Final = "payment-identifier"
+SIGN_IN_WITH_X: Final = "sign-in-with-x"
+SIGN_IN_HEADER: Final = "SIGN-IN-WITH-X"
+#: What says the same as a payment identifier, of clients without extensions.
+IDEMPOTENCY_KEY_HEADER: Final = "Idempotency-Key"
+
 #: Sent by the paywall's script: answer with a cookie that opens the page, not with the page.
 PAYWALL_HEADER: Final = "X-402-Paywall"
 
@@ -39,6 +46,7 @@ SIGNED_SCHEMES: Final = (SCHEME_EXACT, SCHEME_UPTO)
 
 #: How the money of a payment is moved (the SDK's ``assetTransferMethod``).
 TRANSFER_EIP3009: Final = "eip3009"
+TRANSFER_SOLANA: Final = "solana"
 TRANSFER_PERMIT2: Final = "permit2"
 
 #: Extensions: an approval of Permit2 that the payer signs and the settling wallet pays for.
@@ -93,6 +101,13 @@ class Code:
     NONCE_USED: Final = "invalid_exact_evm_nonce_already_used"
     ALREADY_USED: Final = "payment_already_used"
     PAYER_IN_DEFAULT: Final = "payer_in_default"
+    # 402, of a sign-in by wallet; the SDKs' codes
+    SIGN_IN_DOMAIN: Final = "invalid_siwx_domain_mismatch"
+    SIGN_IN_URI: Final = "invalid_siwx_uri_mismatch"
+    SIGN_IN_EXPIRED: Final = "invalid_siwx_expired"
+    SIGN_IN_NONCE: Final = "invalid_siwx_nonce"
+    SIGN_IN_CHAIN: Final = "invalid_siwx_unsupported_chain"
+    SIGN_IN_SIGNATURE: Final = "invalid_siwx_signature"
     # 402, transfer proofs
     PAYMENT_PENDING: Final = "payment_pending"
     INVALID_CHALLENGE: Final = "invalid_challenge"
@@ -114,10 +129,15 @@ class Code:
     GAS_BUDGET_EXCEEDED: Final = "gas_budget_exceeded"
     # 400
     INVALID_PAYLOAD: Final = "invalid_payload"
+    INVALID_REQUEST: Final = "invalid_request"
     INVALID_VERSION: Final = "invalid_x402_version"
     HEADER_TOO_LARGE: Final = "payment_header_too_large"
     AMBIGUOUS_HEADERS: Final = "ambiguous_payment_headers"
+    INVALID_IDENTIFIER: Final = "invalid_payment_identifier"
+    IDENTIFIER_REQUIRED: Final = "payment_identifier_required"
     BODY_TOO_LARGE: Final = "request_body_too_large"
+    # 404, of a payment asked for by its identifier
+    PAYMENT_UNKNOWN: Final = "payment_unknown"
     # 409
     IN_PROGRESS: Final = "payment_in_progress"
     IDENTIFIER_USED: Final = "payment_identifier_used"

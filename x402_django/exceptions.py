@@ -81,6 +81,7 @@ class PaymentRequired(X402Error):
         metered: the price is a maximum (the scheme ``upto``).
         pay_to: who is paid, as in ``payment_required``; default: the payment methods' payees.
         minimum, maximum: bounds of ``price`` in US dollars.
+        validate: looks at a request that carries a payment; see ``payment_required``.
         extensions: what the view says to extensions, by key (docs/extensions.md).
     """
 
@@ -96,6 +97,7 @@ class PaymentRequired(X402Error):
         mime_type: str = "",
         flow: str | None = None,
         session_access: int = 0,
+        validate: Any = None,
         unit_price: Any = None,
         metered: bool = False,
         pay_to: Any = None,
@@ -112,6 +114,7 @@ class PaymentRequired(X402Error):
         self.mime_type = mime_type
         self.flow = flow
         self.session_access = session_access
+        self.validate = validate
         self.pay_to = pay_to
         self.minimum = minimum
         self.maximum = maximum

@@ -4,13 +4,20 @@ from django.urls import path
 
 from x402_django.http import health
 from x402_django.http.chain_webhooks import receive
+from x402_django.http.keys import keys
 from x402_django.http.metrics import metrics
 from x402_django.http.pay_page import pay_page
-from x402_django.http.status import payment_status
+from x402_django.http.status import identified_payment, payment_status
 
 app_name = "x402"
 urlpatterns = [
+    path("keys/", keys, name="keys"),
     path("payments/<slug:public_id>/", payment_status, name="payment-status"),
+    path(
+        "identifiers/<str:payer>/<slug:identifier>/",
+        identified_payment,
+        name="payment-by-identifier",
+    ),
     path("health/", health.health, name="health"),
     path("health/live/", health.live, name="live"),
     path("health/ready/", health.ready, name="ready"),

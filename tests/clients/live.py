@@ -71,6 +71,8 @@ class Site:
     environment: dict[str, str]
     directory: Path
     servers: list[Server] = field(default_factory=list)
+    #: Whether each server has its own address for its canonical one.
+    is_named: bool = False
 
     @property
     def url(self) -> str:
@@ -87,16 +89,16 @@ class Site:
             socket.create_server(("127.0.0.1", 0), backlog=256) as listening,
             log.open("wb") as out,
         ):
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
             process = subprocess.Popen(
                 _command(interface, listening.fileno()),
                 cwd=ROOT,
-                env=self.environment,
+                env=self.environment | ({"SITE_BASE_URL": url} if self.is_named else {}),
                 pass_fds=[listening.fileno()],
                 start_new_session=True,
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )
-            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         server = Server(process, url, log)
         self.servers.append(server)
         try:

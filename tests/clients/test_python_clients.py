@@ -12,6 +12,7 @@ import httpx
 import pytest
 import requests
 from x402 import x402Client, x402ClientSync
+from x402.extensions.payment_identifier import append_payment_identifier_to_extensions
 from x402.http.clients import (
     wrapHttpxWithPayment,
     wrapRequestsWithPayment,
@@ -23,6 +24,7 @@ from x402.mechanisms.evm.exact.register import register_exact_evm_client
 from tests.clients.live import NETWORK, PAY_TO, Site, assert_bought_once, decode_header
 from x402_django.chain.devchain.deployment import TOKEN_ADDRESS
 
+NAME = "pay_7d5d747be160e280504c099d984bcfe0"
 VIEWS = [("/counted/", 10_000), ("/counted-async/", 20_000)]
 
 
@@ -71,6 +73,27 @@ def test_requests_v2_post_with_a_body(site: Site) -> None:
         earned_before=earned,
         body="an order",
     )
+
+
+def test_two_signatures_under_one_identifier_pay_once(site: Site) -> None:
+    """The extension payment-identifier, by the SDK's own client functions."""
+    account, earned = site.new_payer(), site.chain.dollars(PAY_TO)
+
+    def name(context: Any) -> None:
+        append_payment_identifier_to_extensions(context.payment_required.extensions, NAME)
+
+    client = wallet(x402ClientSync().on_before_payment_creation(name), account)
+    with wrapRequestsWithPayment(requests.Session(), client) as session:
+        first = session.get(f"{site.url}/counted/", timeout=30)
+        again = session.get(f"{site.url}/counted/", timeout=30)
+
+    assert again.content == first.content
+    assert again.headers["PAYMENT-RESPONSE"] == first.headers["PAYMENT-RESPONSE"]
+    assert site.runs(account.address) == ["/counted/"]
+    assert len(site.transfers(account.address)) == 1
+    assert site.chain.dollars(PAY_TO) == earned + 10_000
+    state = requests.get(f"{site.url}/x402/identifiers/{account.address}/{NAME}/", timeout=30)
+    assert state.json()["retry"] == "done"
 
 
 class _OnlyV1(httpx.AsyncHTTPTransport):

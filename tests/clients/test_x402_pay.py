@@ -8,6 +8,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from django.core.management import CommandError, call_command
 
@@ -70,6 +71,8 @@ def test_it_buys_and_records_the_purchase(site: Site, account: Any, tmp_path: Pa
     assert written["payment"]["payer"] == account.address
     assert written["settlement"]["transaction"] == transaction
     assert "header" not in written
+    named = f"{site.url}/x402/identifiers/{account.address}/{written['payment']['identifier']}/"
+    assert httpx.get(named).json()["transaction"] == transaction
     assert stat.S_IMODE(receipt.stat().st_mode) == 0o600
     assert account.key.hex() not in receipt.read_text()
     # A record that is closed is not paid on top of.

@@ -32,6 +32,8 @@ TABLE = (
     DOLLAR_ROW.format("GET /api/forecast/", r"0\.02"),
     DOLLAR_ROW.format("POST /api/forecast/", r"0\.02"),
     DOLLAR_ROW.format(r"GET /llm/\?prompt=A\+signature", r"0\.0062"),
+    DOLLAR_ROW.format("GET /vault/", r"0\.02"),
+    r"GET /vault/ again +free +—",
     DOLLAR_ROW.format("GET /articles/what-is-x402/", r"0\.05"),
     r"GET /broken/ +not charged \(500\)",
 )
@@ -82,10 +84,10 @@ def test_it_buys_everything_and_stops_twice_in_a_row(tmp_path: Path) -> None:
         assert process.returncode == 0, output
         for pattern in TABLE:
             assert re.search(f"^{pattern}", output, re.M), (pattern, output)
-        assert "receipts  6, of 0.1162 TUSD in all" in output
-        assert "the agent spent 0.1162 TUSD" in output
-        assert "the merchant received 0.1162 TUSD" in output
-        assert "final     6 payments" in output
+        assert "receipts  7, of 0.1362 TUSD in all" in output
+        assert "the agent spent 0.1362 TUSD" in output
+        assert "the merchant received 0.1362 TUSD" in output
+        assert "final     7 payments" in output
         assert left_behind(tmp_path) == []
 
 
@@ -120,7 +122,7 @@ def test_it_goes_on_serving_until_it_is_interrupted(tmp_path: Path) -> None:
                 follow_redirects=True,
             )
             assert entered.url.path == "/admin/x402_django/receipt/"
-            assert "6 receipts" in entered.text
+            assert "7 receipts" in entered.text
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
     assert left_behind(tmp_path) == []
@@ -143,10 +145,10 @@ def test_any_node_and_any_facilitator(tmp_path: Path) -> None:
             output, _ = process.communicate(timeout=SECONDS)
         assert process.returncode == 0, output
         assert f"{agent.address} (X402_AGENT_KEY) with 1.00 TUSD" in output
-        assert len(facilitator.calls_of("settle")) == 6
+        assert len(facilitator.calls_of("settle")) == 7
     # That service settles no ``upto``: the metered page is asked for, and paid, at its maximum.
-    assert chain.dollars(payee) == 160_000
-    assert chain.dollars(agent.address) == 840_000
+    assert chain.dollars(payee) == 180_000
+    assert chain.dollars(agent.address) == 820_000
     assert left_behind(tmp_path) == []
 
 

@@ -1,16 +1,20 @@
-"""Views that speak to the extension of ``test_registry``."""
+"""Views that speak to extensions."""
 
 from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.urls import path
+from django.urls import include, path
 
+from tests.shop.runs import runs
+from x402_django.exceptions import PaymentRequired
 from x402_django.http.decorators import payment_required
 
 
 @payment_required("$0.01")
 def plain(request: HttpRequest) -> HttpResponse:
-    return JsonResponse({"by": request.payment.public_id})  # type: ignore[attr-defined]
+    runs["plain"] += 1
+    payment = request.payment  # type: ignore[attr-defined]
+    return JsonResponse({"by": payment.public_id, "run": runs["plain"]})
 
 
 @payment_required("$0.01", extensions={"loyalty": {"PROGRAMME": "silver"}})
@@ -23,4 +27,48 @@ def none(request: HttpRequest) -> HttpResponse:
     return HttpResponse("none")
 
 
-urlpatterns = [path("plain/", plain), path("silver/", silver), path("none/", none)]
+@payment_required("$0.01", extensions={"payment-identifier": {"REQUIRED": True}})
+def named(request: HttpRequest) -> HttpResponse:
+    runs["named"] += 1
+    return HttpResponse("named")
+
+
+@payment_required("$0.01", flow="upfront")
+def flaky(request: HttpRequest) -> HttpResponse:
+    """Fails as long as it is told to."""
+    runs["flaky"] += 1
+    return HttpResponse("done", status=500 if "fail" in request.GET else 200)
+
+
+@payment_required("$0.01", session_access=3600)
+def vault(request: HttpRequest) -> HttpResponse:
+    """What may be come back to for an hour."""
+    runs["vault"] += 1
+    return JsonResponse({"secret": 42, "by": request.payment.payer})  # type: ignore[attr-defined]
+
+
+@payment_required("$0.01", session_access=3600)
+def other_vault(request: HttpRequest) -> HttpResponse:
+    runs["other vault"] += 1
+    return HttpResponse("other secret")
+
+
+def asking(request: HttpRequest) -> HttpResponse:
+    """Decides inside that it must be paid."""
+    if request.payment is None:  # type: ignore[attr-defined]
+        raise PaymentRequired("$0.01", session_access=3600)
+    runs["asking vault"] += 1
+    return HttpResponse("asked secret")
+
+
+urlpatterns = [
+    path("vault/", vault),
+    path("other-vault/", other_vault),
+    path("asking-vault/", asking),
+    path("plain/", plain, name="plain"),
+    path("silver/", silver),
+    path("none/", none),
+    path("named/", named),
+    path("flaky/", flaky),
+    path("x402/", include("x402_django.urls")),
+]

@@ -67,9 +67,16 @@ def test_v1_names_both_ways() -> None:
 
 def test_our_v1_names_are_the_sdks_and_the_disputed_ones_are_left_out() -> None:
     ours = {
-        name: networks.parse_chain_id(network) for name, network in networks._NETWORK_OF_V1.items()
+        name: networks.parse_chain_id(network)
+        for name, network in networks._NETWORK_OF_V1.items()
+        if networks.is_evm(network)
     }
+    rest = {name: at for name, at in networks._NETWORK_OF_V1.items() if name not in ours}
     assert ours.items() <= V1_NETWORK_CHAIN_IDS.items()
+    assert rest == {
+        "solana": "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp",
+        "solana-devnet": "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1",
+    }
     assert not ours.keys() & {"story", "educhain", "skale-base-sepolia"}
 
 

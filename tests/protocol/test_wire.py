@@ -176,14 +176,14 @@ class TestRefused:
         assert_refused(v1_headers(scheme="deferred", payload={}), Code.UNSUPPORTED_SCHEME)
 
     @pytest.mark.parametrize(
-        "network", ["solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp", "eip155:084532", "eip155:x"]
+        "network", ["solana:mainnet", "near:mainnet", "eip155:084532", "eip155:x"]
     )
     def test_other_networks(self, network: str) -> None:
         accepted = make_offer().as_v2() | {"network": network}
         headers = v2_headers(accepted=accepted, payload={"transaction": "AQAB"})
         assert_refused(headers, Code.INVALID_NETWORK)
 
-    @pytest.mark.parametrize("network", ["solana", "eip155:84532", "nowhere"])
+    @pytest.mark.parametrize("network", ["near", "solana-testnet", "eip155:84532", "nowhere"])
     def test_other_v1_networks(self, network: str) -> None:
         headers = v1_headers(network=network, payload={"transaction": "AQAB"})
         assert_refused(headers, Code.INVALID_NETWORK)

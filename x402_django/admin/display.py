@@ -127,7 +127,7 @@ def moment(seconds: int) -> str:
 
 
 #: What whoever holds it could send: signatures, also of approvals, and signed transactions.
-_SECRET = frozenset({"signature", "signedTransaction"})
+_SECRET = frozenset({"signature", "signedTransaction", "transaction"})
 
 
 def redacted_payload(payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,8 +19,10 @@ from django.utils.translation import gettext_lazy as _
 from x402_django.admin.display import network_label, plain
 from x402_django.conf import x402
 from x402_django.models import PaymentMethod
+from x402_django.models.merchant import TransferMethod
 from x402_django.protocol import assets, networks
 from x402_django.protocol.assets import KnownAsset
+from x402_django.protocol.base58 import is_solana_address, is_solana_available
 
 _ZERO_ADDRESS = "0x" + "0" * 40
 
@@ -33,6 +35,9 @@ _TOKEN_FIELDS = {
     "asset_version": "version",
     "asset_decimals": "decimals",
 }
+
+#: Those of them that tokens on Solana do not have.
+_DOMAIN_FIELDS = ("asset_name", "asset_version")
 
 #: Fields in whole tokens.
 AMOUNT_FIELDS = ("fee_amount", "fee_percent", "minimum_amount", "maximum_amount")
@@ -147,8 +152,13 @@ class PaymentMethodForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean(self) -> dict[str, Any]:
         super().clean()
         self._fill_from_known_token()
+        is_solana = networks.is_solana(self.cleaned_data.get("network") or "")
+        if is_solana:
+            self.cleaned_data["transfer_method"] = TransferMethod.SOLANA
         for name in _TOKEN_FIELDS:
-            if name not in self.errors and self.cleaned_data.get(name) in (None, ""):
+            if is_solana and name in _DOMAIN_FIELDS:
+                self.cleaned_data[name] = ""
+            elif name not in self.errors and self.cleaned_data.get(name) in (None, ""):
                 self.add_error(name, self.fields[name].error_messages["required"])
         self._check_network()
         self._check_transfer_proofs()
@@ -174,8 +184,12 @@ class PaymentMethodForm(forms.ModelForm):  # type: ignore[type-arg]
             self.errors.pop(name, None)
 
     def _check_network(self) -> None:
-        network = self.cleaned_data.get("network")
-        if network and networks.is_evm(network) and network not in x402.networks:
+        network = self.cleaned_data.get("network") or ""
+        if not networks.is_solana(network) and not networks.is_evm(network):
+            return  # missing, or refused by the field's own validator
+        if networks.is_solana(network) and not is_solana_available():
+            self.add_error("network", _("Payments on Solana need x402-django[svm] installed."))
+        elif network not in x402.networks:
             self.add_error(
                 "network",
                 ValidationError(
@@ -219,9 +233,17 @@ class PaymentMethodForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def _check_address(self, name: str) -> None:
         address = self.cleaned_data.get(name)
-        if not address or not assets.is_address(address):
+        network = self.cleaned_data.get("network") or ""
+        is_solana = networks.is_solana(network)
+        if not address or not (
+            is_solana or is_solana_address(address) or assets.is_address(address)
+        ):
             return  # missing, or refused by the field's own validator
-        if not assets.has_valid_checksum(address):
+        if is_solana != is_solana_address(address):
+            self.add_error(name, _("This is not an address on that network."))
+        elif is_solana:
+            return  # base58 as it is: a mistyped letter is another address, or none
+        elif not assets.has_valid_checksum(address):
             self.add_error(name, _checksum_error(address))
         elif address.lower() == _ZERO_ADDRESS:
             self.add_error(name, _("This is the zero address: what is paid to it is lost."))

@@ -130,6 +130,7 @@ class PaymentAdmin(WarnsOfLowWallets, MoneyColumns, LedgerAdmin):
                     "facilitator",
                     "method",
                     "nonce",
+                    "payment_identifier",
                     "valid_before_shown",
                     "attempt",
                     "requirements_shown",

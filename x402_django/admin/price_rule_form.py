@@ -59,6 +59,7 @@ class PriceRuleForm(forms.ModelForm):  # type: ignore[type-arg]
             "payment_methods",
             "flow",
             "session_access",
+            "identifier_required",
             "description",
             "mime_type",
         )

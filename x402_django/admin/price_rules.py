@@ -56,7 +56,7 @@ class PriceRuleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             {"fields": ("price_usd", "token_amount", "unit_price_usd", "payment_methods", "flow")},
         ),
         (_("Earlier prices"), {"fields": ("previous_prices_shown",)}),
-        (_("Coming back"), {"fields": ("session_access",)}),
+        (_("Coming back"), {"fields": ("session_access", "identifier_required")}),
         (_("What the buyer is told"), {"fields": ("description", "mime_type")}),
     )
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, reverse
 
 #: Applications whose routes are not for sale: Django's admin and this app's own pages.
-_EXCLUDED: Final = frozenset({"admin", "x402"})
+_EXCLUDED: Final = frozenset({"admin", "x402", "x402-root"})
 
 
 @dataclass(frozen=True, slots=True)

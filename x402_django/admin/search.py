@@ -13,6 +13,7 @@ from django.db.models import Q
 
 from x402_django.models import ChainTransaction, Payment
 from x402_django.protocol.assets import is_address, to_checksum_address
+from x402_django.protocol.base58 import is_solana_address, is_solana_transaction
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -32,6 +33,8 @@ def search_payments(queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
     """Payments by public id, payer, transaction hash or authorization nonce."""
     if _HASH.fullmatch(term):
         return _by_transaction_or_nonce(queryset, term.lower())
+    if is_solana_transaction(term):
+        return queryset.filter(transaction=term)
     return _by_address_or_id(queryset, term, "public_id")
 
 
@@ -39,6 +42,8 @@ def search_receipts(queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
     """Receipts by reference, payer or transaction hash."""
     if _HASH.fullmatch(term):
         return queryset.filter(transaction=term.lower())
+    if is_solana_transaction(term):
+        return queryset.filter(transaction=term)
     return _by_address_or_id(queryset, term, "reference")
 
 
@@ -80,6 +85,8 @@ def _by_transaction_or_nonce(queryset: QuerySet[Any], digest: str) -> QuerySet[A
 
 
 def _by_address_or_id(queryset: QuerySet[Any], term: str, id_field: str) -> QuerySet[Any]:
+    if is_solana_address(term):
+        return queryset.filter(payer=term)
     if is_address(term):
         return queryset.filter(payer=to_checksum_address(term))
     if _ADDRESS_PREFIX.fullmatch(term):

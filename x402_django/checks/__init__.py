@@ -30,7 +30,12 @@ from x402_django.checks.extensions import check_extensions
 from x402_django.checks.facilitators import check_facilitators, check_networks_have_proof
 from x402_django.checks.metrics import check_metrics
 from x402_django.checks.middleware import check_middleware
-from x402_django.checks.networks import check_assets, check_network_names, check_pay_to
+from x402_django.checks.networks import (
+    check_assets,
+    check_network_names,
+    check_network_pay_to,
+    check_pay_to,
+)
 from x402_django.checks.proofs import check_transfer_proofs
 from x402_django.checks.service import check_service
 from x402_django.checks.shapes import check_keys, check_numbers, check_shapes, check_timeouts
@@ -48,6 +53,7 @@ __all__ = [
     "check_metrics",
     "check_middleware",
     "check_network_names",
+    "check_network_pay_to",
     "check_networks_have_proof",
     "check_numbers",
     "check_pay_to",

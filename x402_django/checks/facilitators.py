@@ -9,6 +9,7 @@ from django.core.checks import CheckMessage, Error, Warning, register
 
 from x402_django.checks.raw import TAG, entries, is_readable, network_value, path_of
 from x402_django.exceptions import ConfigurationError
+from x402_django.protocol.networks import is_solana
 
 if TYPE_CHECKING:
     from x402_django.facilitators.base import BaseFacilitator
@@ -112,7 +113,12 @@ def check_networks_have_proof(**kwargs: Any) -> list[CheckMessage]:
             Error(
                 f"{path_of('NETWORKS', name)} has no RPC_URLS, but its facilitator {alias!r} "
                 f"{reason}.",
-                hint="Add the address of an RPC endpoint of that network to RPC_URLS.",
+                hint=(
+                    "Solana cannot be read here: if you will take the facilitator's word, which "
+                    "nothing checks, say so with TRUST in its OPTIONS."
+                    if is_solana(name)
+                    else "Add the address of an RPC endpoint of that network to RPC_URLS."
+                ),
                 id="x402_django.E005",
             )
         )

@@ -19,6 +19,7 @@ from x402_django.checks.raw import (
 )
 from x402_django.checks.raw import value as setting
 from x402_django.protocol import assets, networks
+from x402_django.protocol.base58 import is_solana_address, is_solana_available
 
 _ZERO_ADDRESS: Final = "0x" + "0" * 40
 #: A token with more decimals could not express one whole unit in a uint256.
@@ -63,13 +64,21 @@ def _address_problem(address: object) -> tuple[str, str] | None:
     return None
 
 
+def _solana_address_problem(address: object) -> tuple[str, str] | None:
+    if is_solana_address(address):
+        return None
+    return "is not an address on Solana", "Write the mint's address, in base58."
+
+
 @register(TAG)
 def check_network_names(**kwargs: Any) -> list[CheckMessage]:
     """E004: a network that is not named as the protocol names it. W010: one without a dollar."""
     messages: list[CheckMessage] = []
     readable = is_readable()
     for name in entries("NETWORKS"):
-        if not networks.is_evm(name):
+        if networks.is_solana(name):
+            messages += _solana_problems(name)
+        elif not networks.is_evm(name):
             meant = networks.network_of_v1(name) if readable else None
             messages.append(
                 Error(
@@ -91,6 +100,47 @@ def check_network_names(**kwargs: Any) -> list[CheckMessage]:
                     id="x402_django.W010",
                 )
             )
+    return messages
+
+
+def _solana_problems(name: str) -> Iterator[CheckMessage]:
+    """E017, E018: a network of Solana that cannot be sold on, or whose keys say too much."""
+    entry = entries("NETWORKS")[name]
+    if not is_solana_available():
+        yield Error(
+            f"{path_of('NETWORKS', name)} needs what decodes Solana's transactions.",
+            hint="Install x402-django[svm].",
+            id="x402_django.E017",
+        )
+    for key in ("RPC_URLS", "PROVIDER"):
+        if network_value(entry, key):
+            yield Error(
+                f"{path_of('NETWORKS', name, key)} is set, but Solana is not read: payments there "
+                "rest on the facilitator's word.",
+                hint="Remove it.",
+                id="x402_django.E018",
+            )
+    pay_to = network_value(entry, "PAY_TO")
+    if pay_to is not None and assets.canonical_address(name, str(pay_to)) is None:
+        yield Error(
+            f"{path_of('NETWORKS', name, 'PAY_TO')} is not an address on Solana.",
+            hint="Write the base58 address of your own wallet; not that of a token account.",
+            id="x402_django.E003",
+        )
+
+
+@register(TAG)
+def check_network_pay_to(**kwargs: Any) -> list[CheckMessage]:
+    """E003 for ``PAY_TO`` of an EVM network."""
+    messages: list[CheckMessage] = []
+    for name, entry in entries("NETWORKS").items():
+        pay_to = network_value(entry, "PAY_TO")
+        problem = None
+        if pay_to is not None and not networks.is_solana(name):
+            problem = _address_problem(pay_to)
+        if problem is not None:
+            where = path_of("NETWORKS", name, "PAY_TO")
+            messages.append(Error(f"{where} {problem[0]}.", hint=problem[1], id="x402_django.E003"))
     return messages
 
 
@@ -128,12 +178,12 @@ def check_assets(**kwargs: Any) -> list[CheckMessage]:
             where = f"{path_of('NETWORKS', name, 'ASSETS')}[{position}]"
             messages += [
                 Error(f"{where} {message}.", hint=hint, id="x402_django.E011")
-                for message, hint in _asset_problems(token)
+                for message, hint in _asset_problems(token, is_solana=networks.is_solana(name))
             ]
     return messages
 
 
-def _asset_problems(token: object) -> Iterator[tuple[str, str]]:
+def _asset_problems(token: object, *, is_solana: bool) -> Iterator[tuple[str, str]]:
     if not isinstance(token, Mapping):
         yield "is not a dict", "Write ADDRESS, NAME, VERSION, DECIMALS and SYMBOL."
         return
@@ -141,7 +191,11 @@ def _asset_problems(token: object) -> Iterator[tuple[str, str]]:
         if not token.get(key):
             yield f"has no {key}", "The contract's address, and its EIP-712 name."
     if token.get("ADDRESS"):
-        problem = _address_problem(token["ADDRESS"])
+        problem = (
+            _solana_address_problem(token["ADDRESS"])
+            if is_solana
+            else _address_problem(token["ADDRESS"])
+        )
         if problem is not None:
             yield f"has an ADDRESS that {problem[0]}", problem[1]
     for key in ("NAME", "SYMBOL"):

@@ -84,7 +84,8 @@ class Extension:
     def admit(self, asked: Asked) -> Payment | None:
         """The earlier payment by which a request without a payment may enter, free; else None.
 
-        Called only if the request has one of ``access_headers``.
+        Called only if the request has one of ``access_headers``. If the payment has not been
+        delivered yet, the view that then runs delivers it.
         """
         return None
 

@@ -16,6 +16,7 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from x402_django.conf import x402
+from x402_django.constants import PAYMENT_IDENTIFIER, SIGN_IN_WITH_X
 from x402_django.exceptions import ConfigurationError
 from x402_django.extensions.base import Asked, Extension
 
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
     from x402_django.payments.claims import RequestFacts
 
 #: Extensions that need no ``BACKEND``.
-BUILT_IN: Final[Mapping[str, str]] = {}
+BUILT_IN: Final[Mapping[str, str]] = {
+    "bazaar": "x402_django.extensions.bazaar.Bazaar",
+    "offer-receipt": "x402_django.extensions.offer_receipt.OfferReceipt",
+    PAYMENT_IDENTIFIER: "x402_django.extensions.payment_identifier.PaymentIdentifier",
+    SIGN_IN_WITH_X: "x402_django.extensions.sign_in_with_x.SignInWithX",
+}
 
 
 @lru_cache(maxsize=1)

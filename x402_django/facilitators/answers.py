@@ -75,6 +75,20 @@ DEFINITE: Final = frozenset(
 )
 
 
+#: The same, said of the first attempt alone. It was tried before anything was sent; later it may
+#: fail *because* the first attempt has moved the money.
+DEFINITE_AT_FIRST: Final = frozenset(
+    {"transaction_simulation_failed", "fee_payer_not_managed_by_facilitator"}
+)
+#: What is wrong with a transaction of Solana was wrong whenever it was looked at.
+_SVM_PAYLOAD: Final = "invalid_exact_svm_payload"
+
+
+def is_definite(code: str) -> bool:
+    """Whether a reason rules out that the payment was, or will be, settled."""
+    return code in DEFINITE or code.startswith(_SVM_PAYLOAD)
+
+
 def proper_refusal(path: str, status: int, body: bytes) -> bytes | None:
     """The refusal in ``body`` as the specification would have it, or None if it is none.
 

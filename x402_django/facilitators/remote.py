@@ -24,11 +24,12 @@ from x402_django.exceptions import (
     SettlementFailed,
     SettlementUnknown,
 )
-from x402_django.facilitators.answers import DEFINITE, OUT_OF_ORDER
+from x402_django.facilitators.answers import DEFINITE_AT_FIRST, OUT_OF_ORDER, is_definite
 from x402_django.facilitators.base import BaseFacilitator, Kind, reason_code
 from x402_django.facilitators.capabilities import DEFAULT_TTL, CachedCapabilities
 from x402_django.protocol import networks, sdk
-from x402_django.protocol.assets import is_address, to_checksum_address
+from x402_django.protocol.assets import canonical_address, is_address
+from x402_django.protocol.base58 import is_solana_transaction
 from x402_django.protocol.types import Settlement
 
 if TYPE_CHECKING:
@@ -142,15 +143,19 @@ class RemoteFacilitator(BaseFacilitator):
         except Exception as error:  # noqa: BLE001 - whatever it was, money may have moved
             raise self._unknown(_describe(error)) from None
         transaction = answer.transaction or ""
-        plausible = _HASH.fullmatch(transaction) is not None
-        hint = transaction.lower() if plausible else ""
+        hint = _transaction_id(signed.offer.network, transaction)
         named = answer.network or (not answer.success and signed.offer.network)
         if not (_names(answer.payer, signed.payer) and _is_network(named, signed.offer.network)):
             raise self._unknown("it names another payer or network", hint)
-        if answer.success and plausible:
-            return Settlement(transaction=hint)
+        if answer.success and hint:
+            # A payment's transaction on Solana holds one transfer, so it backs one payment.
+            only = 0 if networks.is_solana(signed.offer.network) else None
+            return Settlement(transaction=hint, log_index=only)
         code = reason_code(answer.error_reason, default=Code.UNEXPECTED_SETTLE_ERROR)
-        if answer.success or transaction or code not in DEFINITE:
+        definite = is_definite(code) or (
+            code in DEFINITE_AT_FIRST and payment.outcome_unknown_at is None
+        )
+        if answer.success or transaction or not definite:
             raise self._unknown(code, hint)
         raise SettlementFailed(code=code)
 
@@ -161,8 +166,8 @@ class RemoteFacilitator(BaseFacilitator):
     def settlers(self, network: str) -> Sequence[str]:
         """As the service says in its ``/supported``."""
         self.supported()
-        address = self._settlers.get(network, "")
-        return (to_checksum_address(address),) if is_address(address) else ()
+        address = canonical_address(network, self._settlers.get(network, ""))
+        return () if address is None else (address,)
 
     @cached_property
     def _capabilities(self) -> CachedCapabilities:
@@ -180,9 +185,9 @@ class RemoteFacilitator(BaseFacilitator):
             raise self._unavailable("supported", error) from None
         kinds = [kind for kind in answer.kinds if kind.x402_version == self.x402_version]
         self._settlers = {
-            _caip2(str(kind.network)): str((kind.extra or {}).get("facilitatorAddress") or "")
+            _caip2(str(kind.network)): _settler(kind, answer.signers)
             for kind in kinds
-            if kind.scheme == SCHEME_UPTO
+            if kind.scheme == SCHEME_UPTO or networks.is_solana(_caip2(str(kind.network)))
         }
         return frozenset((kind.scheme, _caip2(str(kind.network))) for kind in kinds)
 
@@ -247,7 +252,29 @@ class RemoteFacilitator(BaseFacilitator):
 
 def _names(payer: str | None, expected: str) -> bool:
     """Whether an answer is about this payer; the specification lets it leave the payer out."""
-    return payer is None or payer.lower() == expected.lower()
+    if payer is None or payer == expected:
+        return True
+    return is_address(expected) and payer.lower() == expected.lower()
+
+
+def _transaction_id(network: str, named: str) -> str:
+    """The transaction that an answer names, as the ledger writes it; empty if it names none."""
+    if networks.is_solana(network):
+        return named if is_solana_transaction(named) else ""
+    return named.lower() if _HASH.fullmatch(named) else ""
+
+
+def _settler(kind: Any, signers: Mapping[str, Any]) -> str:
+    """The wallet that settles a kind of payment, as ``/supported`` names it; may be nonsense.
+
+    A service with several fee payers on Solana names a random one with each answer. All processes
+    of a site must offer the same, for the payer signs for it: the first of all that it names.
+    """
+    extra = kind.extra or {}
+    if kind.scheme == SCHEME_UPTO:
+        return str(extra.get("facilitatorAddress") or "")
+    named = [*signers.get(_caip2(str(kind.network)), ()), *signers.get("solana:*", ())]
+    return min((str(one) for one in named), default=str(extra.get("feePayer") or ""))
 
 
 def _is_network(named: Any, expected: str) -> bool:

@@ -1,11 +1,13 @@
-"""Offers of the scheme ``upto`` name the wallet that settles: only its facilitator knows it."""
+"""Offers of the scheme ``upto``, and those on Solana, name the wallet that settles.
+
+Only its facilitator knows it. On Solana it is the fee payer, which signs the payer's transaction.
+"""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import replace
 
-from x402_django.constants import SCHEME_UPTO
 from x402_django.exceptions import FacilitatorUnavailable
 from x402_django.facilitators.base import get_facilitator
 from x402_django.protocol.types import Offer
@@ -19,11 +21,11 @@ def name_settlers(offers: tuple[Offer, ...]) -> tuple[Offer, ...]:
     One for each settler where there are several. Raises FacilitatorUnavailable if that leaves
     nothing to offer.
     """
-    if all(offer.scheme != SCHEME_UPTO for offer in offers):
+    if not any(offer.needs_settler for offer in offers):
         return offers
     named: list[Offer] = []
     for offer in offers:
-        if offer.scheme != SCHEME_UPTO:
+        if not offer.needs_settler:
             named.append(offer)
             continue
         try:
@@ -33,8 +35,9 @@ def name_settlers(offers: tuple[Offer, ...]) -> tuple[Offer, ...]:
         named += [replace(offer, settler=settler) for settler in settlers]
         if not settlers:
             logger.error(
-                "Facilitator %s settles no payments of the scheme 'upto' on %s.",
+                "Facilitator %s names no wallet that settles payments of the scheme '%s' on %s.",
                 offer.facilitator,
+                offer.scheme,
                 offer.network,
             )
     if not named:

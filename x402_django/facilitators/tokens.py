@@ -12,7 +12,7 @@ import binascii
 import json
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from x402_django.exceptions import ConfigurationError
 
@@ -21,6 +21,17 @@ if TYPE_CHECKING:
 
 _ED25519: Final = "Ed25519"
 _P256: Final = "NIST P-256"
+
+
+class TokenSigner(Protocol):
+    """What signs a token."""
+
+    @property
+    def algorithm(self) -> str:
+        """The JWA name of its signatures."""
+
+    def sign(self, message: bytes) -> bytes:
+        """The signature of ``message``."""
 
 
 class SigningKey:
@@ -65,7 +76,7 @@ class SigningKey:
         return f"<{type(self).__name__} {self.algorithm}>"
 
 
-def encode(header: Mapping[str, Any], claims: Mapping[str, Any], key: SigningKey) -> str:
+def encode(header: Mapping[str, Any], claims: Mapping[str, Any], key: TokenSigner) -> str:
     """The token, in its compact form. ``alg`` is added to ``header``."""
     content = f"{_segment({'alg': key.algorithm, **header})}.{_segment(claims)}"
     return f"{content}.{_base64url(key.sign(content.encode()))}"

@@ -18,13 +18,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote as percent_encode
 
 from django.core.signing import BadSignature, Signer
 
-from x402_django import clock
 from x402_django.conf import x402
 from x402_django.http import responses
 from x402_django.http.resource import request_facts
@@ -94,13 +92,6 @@ def returning_payment(request: HttpRequest) -> Payment | None:
         return None
     fingerprint = request_facts(request).fingerprint
     return Payment.objects.filter(public_id=public_id, request_fingerprint=fingerprint).first()
-
-
-def has_session_access(payment: Payment) -> bool:
-    """Whether ``payment`` lets its browser in now: paid, not undone, and not too long ago."""
-    if not payment.is_paid or payment.settled_at is None:
-        return False
-    return clock.now() < payment.settled_at + timedelta(seconds=payment.session_access)
 
 
 def cookie_name(fingerprint: str) -> str:

@@ -17,6 +17,7 @@ from x402_django.pricing.payees import PayeeSource
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -29,6 +30,7 @@ def payment_required(
     mime_type: str = "",
     flow: str | None = None,
     session_access: int = 0,
+    validate: Callable[[HttpRequest], HttpResponseBase | None] | None = None,
     unit_price: str | Decimal | None = None,
     metered: bool = False,
     pay_to: PayeeSource | None = None,
@@ -56,6 +58,9 @@ def payment_required(
             background once the response has left, for payers who may (docs/deferred.md).
         session_access: seconds for which the browser of a person who paid on the paywall page
             may come back without paying again (docs/paywall.md). A rule in force may say else.
+        validate: called with a request that carries a payment, before anything is taken. What it
+            raises (``ValidationError``) or returns (a response ≥ 400) is the answer, and nobody is
+            charged. For views that are paid before they run.
         metered: the price is a maximum, and the view calls ``request.payment.charge(…)``; asked
             for by the scheme ``upto``, where there is a payment method of it (docs/schemes.md).
         unit_price: US dollars for one unit, for ``request.payment.charge_units(n)``; implies
@@ -76,6 +81,7 @@ def payment_required(
         mime_type=mime_type,
         flow=flow,
         session_access=session_access,
+        validate=validate,
         pay_to=pay_to,
         minimum=minimum,
         maximum=maximum,
@@ -123,6 +129,7 @@ def ensure_open(request: HttpRequest, options: PaidViewOptions, view: Any) -> No
         mime_type=options.mime_type,
         flow=options.flow,
         session_access=options.session_access,
+        validate=options.validate,
         unit_price=options.unit_price,
         metered=options.metered,
         pay_to=options.pay_to,

@@ -34,7 +34,7 @@ from x402_django.exceptions import (
 from x402_django.extensions import registry
 from x402_django.http import access, responses
 from x402_django.http.extending import asked_for
-from x402_django.http.matching import match_quote
+from x402_django.http.matching import match_quote, refused_by_view
 from x402_django.http.paywall import is_paywall_script
 from x402_django.http.resource import payment_headers, request_facts
 from x402_django.http.transfers import PROOF_NOT_JUDGED, presented_proof
@@ -50,7 +50,12 @@ from x402_django.payments.delivery import (
     storable,
     stored_fields,
 )
-from x402_django.payments.entitlements import Claim, Entitlement, entitlement_of
+from x402_django.payments.entitlements import (
+    Claim,
+    Entitlement,
+    entitlement_of,
+    has_session_access,
+)
 from x402_django.payments.hooks import run_settled_callbacks
 from x402_django.payments.machine import annotate
 from x402_django.payments.recording import release
@@ -111,19 +116,16 @@ def open_gate(request: HttpRequest, state: GateState, quote: Quote) -> HttpRespo
 def _admit_returning(
     request: HttpRequest, state: GateState, quote: Quote
 ) -> HttpResponseBase | None:
-    """A request without a payment: asked for one, unless its browser has paid for it before.
+    """A request without a payment: asked for one, unless its sender has paid for it before.
 
     What was paid and not yet fetched comes first; then session access; without any, the cookie
     is worth what presenting the same payment again is.
     """
-    payment = registry.admit(asked_for(request, quote))
-    if payment is not None:
-        _enter(request, state, payment)
-        return None
-    payment = access.returning_payment(request)
+    admitted = registry.admit(asked_for(request, quote))
+    payment = admitted or access.returning_payment(request)
     if payment is None:
         return responses.payment_required(request, quote)
-    has_access = access.has_session_access(payment)
+    has_access = admitted is not None or has_session_access(payment)
     if not (has_access and payment.delivered_at is not None):
         try:
             claimed = entitlement_of(payment)
@@ -131,14 +133,9 @@ def _admit_returning(
             return responses.payment_required(request, quote)
         if not (has_access and claimed.entitlement is Entitlement.WAIT):
             return _admit_claim(request, state, quote, claimed, None)
-    _enter(request, state, payment)
-    return None
-
-
-def _enter(request: HttpRequest, state: GateState, payment: Payment) -> None:
-    """Let the view run as paid for earlier."""
     state.access = payment
     request.payment = payment  # type: ignore[attr-defined]
+    return None
 
 
 def _admit(
@@ -157,6 +154,9 @@ def _admit(
         return _admit_claim(request, state, quote, known, None)
     signed = replace(signed, extensions=facts.extensions)
     refuse_forgery(signed)
+    refusal = refused_by_view(request, quote, presented)
+    if refusal is not None:
+        return refusal
     return _admit_claim(request, state, quote, claim(signed, terms, facts), signed)
 
 

@@ -145,6 +145,7 @@ def quote_exception(request: HttpRequest, exception: PaymentRequired) -> Quote:
         unit_price=exception.unit_price,
         metered=exception.metered,
         session_access=exception.session_access,
+        validate=exception.validate,
         pay_to=exception.pay_to,
         minimum=exception.minimum,
         maximum=exception.maximum,

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
 
+def prefers_page(request: HttpRequest) -> bool:
+    """Whether who asks would rather have a page than JSON."""
+    kinds = ["application/json", "text/html"]
+    return request.get_preferred_type(kinds) == "text/html" or not request.accepts(kinds[0])
+
+
 def page_response(
     request: HttpRequest, template: str, context: dict[str, Any], *, status: int = 200
 ) -> HttpResponse:

@@ -20,7 +20,7 @@ from x402_django.http.resource import resource_url
 from x402_django.http.transfers import pay_page_url, transfer_challenge
 from x402_django.http.wallets import app_links, chain_parameters, qr_code
 from x402_django.pricing.money import format_amount
-from x402_django.protocol.networks import display_name, explorer_address_url, is_testnet
+from x402_django.protocol.networks import display_name, explorer_address_url, is_evm, is_testnet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -129,12 +129,13 @@ def _offer_context(offer: Offer) -> dict[str, Any]:
         "is_testnet": is_testnet(offer.network),
         "pay_to": offer.pay_to,
         "pay_to_url": explorer_address_url(offer.network, offer.pay_to),
-        "is_payable": _is_payable(offer, requirements),
+        # What the page's script has a wallet sign is EIP-3009.
+        "is_payable": offer.scheme == SCHEME_EXACT and offer.transfer_method == TRANSFER_EIP3009,
         "script": {
             "accepted": requirements,
             "amount": amount,
             "decimals": offer.decimals,
             "symbol": offer.symbol,
-            "chain": chain_parameters(offer.network),
+            "chain": chain_parameters(offer.network) if is_evm(offer.network) else {},
         },
     }

@@ -46,6 +46,14 @@ class PaymentRequiredMixin:
         """US dollars for this request; default ``price``."""
         return self.price
 
+    def validate_request(self, request: HttpRequest) -> HttpResponseBase | None:
+        """Look at a request that carries a payment before anything is taken.
+
+        What this raises (``ValidationError``) or returns (a response ≥ 400) is the answer, and
+        nobody is charged. None, the default: go on.
+        """
+        return None
+
     def get_pay_to(self, request: HttpRequest) -> Payee | None:
         """Who is paid for this request; None, the default: the payment methods' payees."""
         return None
@@ -67,6 +75,10 @@ class PaymentRequiredMixin:
                 raise PriceNotConfigured()
             return quoted
 
+        def fitness(request: HttpRequest) -> HttpResponseBase | None:
+            refusal: HttpResponseBase | None = instance(request).validate_request(request)
+            return refusal
+
         def payee(request: HttpRequest) -> Payee | None:
             named: Payee | None = instance(request).get_pay_to(request)
             return named
@@ -78,6 +90,9 @@ class PaymentRequiredMixin:
             mime_type=initkwargs.get("price_mime_type", cls.price_mime_type),
             flow=initkwargs.get("payment_flow", cls.payment_flow),
             session_access=initkwargs.get("session_access", cls.session_access),
+            validate=fitness
+            if cls.validate_request is not PaymentRequiredMixin.validate_request
+            else None,
             unit_price=initkwargs.get("unit_price", cls.unit_price),
             metered=initkwargs.get("metered", cls.metered),
             pay_to=payee if cls.get_pay_to is not PaymentRequiredMixin.get_pay_to else None,
@@ -104,6 +119,7 @@ class PaymentRequiredMixin:
                 mime_type=self.price_mime_type,
                 flow=self.payment_flow,
                 session_access=self.session_access,
+                validate=self.validate_request,
                 unit_price=self.unit_price,
                 metered=self.metered,
                 pay_to=self.get_pay_to(request),

@@ -15,6 +15,7 @@ from x402_django.models.periodic import PeriodicRun
 from x402_django.models.previous_prices import PreviousPrice
 from x402_django.models.scan import ChainScan, ScannedBlock
 from x402_django.models.service import FacilitatorKey, FacilitatorUsage, ListedResource
+from x402_django.models.sign_ins import SpentNonce
 
 __all__ = [
     "ChainNotice",
@@ -39,5 +40,6 @@ __all__ = [
     "ServicePayment",
     "SettlementLane",
     "SettlementWallet",
+    "SpentNonce",
     "Uint256Field",
 ]

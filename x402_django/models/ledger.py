@@ -36,6 +36,9 @@ class Payment(SettledCallbacks, Charges, models.Model):
     Where ``scheme`` is ``transfer``, ``payload`` is the proof of a transfer that the payer made
     itself, ``nonce`` names that proof, ``facilitator`` is empty and ``amount`` is what was
     transferred, which may be more than ``requirements`` ask.
+
+    Addresses are as their network writes them: EIP-55 on EVM, base58 on Solana, where the letter
+    case counts and ``nonce`` is the SHA-256 of the message that was signed.
     """
 
     class State(models.TextChoices):
@@ -80,11 +83,11 @@ class Payment(SettledCallbacks, Charges, models.Model):
 
     scheme = models.CharField(_("scheme"), max_length=32)
     network = models.CharField(_("network"), max_length=64)
-    asset = models.CharField(_("token contract"), max_length=42)
-    verifying_contract = VerifyingContractField(_("contract that keeps the nonces"), max_length=42)
-    payer = models.CharField(_("payer"), max_length=42)
+    asset = models.CharField(_("token contract"), max_length=44)
+    verifying_contract = VerifyingContractField(_("contract that keeps the nonces"), max_length=44)
+    payer = models.CharField(_("payer"), max_length=44)
     nonce = models.CharField(_("authorization nonce"), max_length=66)
-    pay_to = models.CharField(_("paid to"), max_length=42)
+    pay_to = models.CharField(_("paid to"), max_length=44)
     amount = Uint256Field(_("amount"))
     asset_symbol = models.CharField(_("token"), max_length=16)
     asset_decimals = models.PositiveSmallIntegerField()
@@ -131,10 +134,14 @@ class Payment(SettledCallbacks, Charges, models.Model):
     #: Seconds from settlement in which the browser that paid may come back (http/access.py).
     session_access = models.PositiveIntegerField(_("session access in seconds"), default=0)
 
+    #: The payer's own name for the purchase (the extension payment-identifier), if it gave one.
+    payment_identifier = models.CharField(
+        _("payment identifier"), max_length=128, null=True, blank=True
+    )
     #: What came with the payload under ``extensions``, as those that read it keep it, by key.
     extensions = models.JSONField(_("extensions"), default=dict, blank=True)
 
-    transaction = models.CharField(_("transaction"), max_length=66, blank=True)
+    transaction = models.CharField(_("transaction"), max_length=90, blank=True)
     block_number = models.PositiveBigIntegerField(_("block"), null=True, blank=True)
     block_hash = models.CharField(max_length=66, blank=True)
     log_index = models.PositiveIntegerField(null=True, blank=True)
@@ -177,6 +184,12 @@ class Payment(SettledCallbacks, Charges, models.Model):
                 condition=Q(log_index__isnull=False),
                 name="x402_payment_transfer_uniq",
             ),
+            models.UniqueConstraint(
+                # Only those that have one: the others' claims pay nothing for it.
+                fields=["payer", "payment_identifier"],
+                condition=Q(payment_identifier__isnull=False),
+                name="x402_payment_identifier_uniq",
+            ),
             models.UniqueConstraint(fields=["public_id"], name="x402_payment_public_id_uniq"),
             models.CheckConstraint(
                 condition=~Q(state__in=["settled", "final"])
@@ -197,6 +210,12 @@ class Payment(SettledCallbacks, Charges, models.Model):
                     delivered_at__isnull=True,
                 ),
                 name="x402_payment_debt_idx",
+            ),
+            # What lets a wallet come back that signs in.
+            models.Index(
+                fields=["payer", "request_fingerprint", "-settled_at"],
+                condition=Q(session_access__gt=0, settled_at__isnull=False),
+                name="x402_payment_access_idx",
             ),
             models.Index(
                 fields=["state", "state_changed_at"],
@@ -320,16 +339,16 @@ class Receipt(_AppendOnly):
     )
     issued_at = models.DateTimeField(_("issued"))
     network = models.CharField(_("network"), max_length=64)
-    asset = models.CharField(_("token contract"), max_length=42)
+    asset = models.CharField(_("token contract"), max_length=44)
     asset_symbol = models.CharField(_("token"), max_length=16)
     asset_decimals = models.PositiveSmallIntegerField()
     amount = Uint256Field(_("amount"))
     price_usd = models.DecimalField(
         _("price in US dollars"), max_digits=18, decimal_places=8, null=True, blank=True
     )
-    payer = models.CharField(_("payer"), max_length=42)
-    pay_to = models.CharField(_("paid to"), max_length=42)
-    transaction = models.CharField(_("transaction"), max_length=66)
+    payer = models.CharField(_("payer"), max_length=44)
+    pay_to = models.CharField(_("paid to"), max_length=44)
+    transaction = models.CharField(_("transaction"), max_length=90)
     resource_url = models.TextField(_("resource"))
     description = models.CharField(_("description"), max_length=500, blank=True)
 

@@ -21,16 +21,18 @@ from x402_django.constants import (
     SPONSOR_ERC20_APPROVAL,
     TRANSFER_EIP3009,
     TRANSFER_PERMIT2,
+    TRANSFER_SOLANA,
 )
 from x402_django.models.fields import Uint256Field
 from x402_django.models.previous_prices import PriceRuleQuerySet, keeping_price
 
 validate_caip2 = RegexValidator(
-    r"^eip155:[1-9][0-9]{0,31}$",
-    _("Enter a CAIP-2 name of an EVM network, such as eip155:8453."),
+    r"^(eip155:[1-9][0-9]{0,31}|solana:[1-9A-HJ-NP-Za-km-z]{32})$",
+    _("Enter a CAIP-2 name, such as eip155:8453; of EVM networks or of Solana."),
 )
 validate_address = RegexValidator(
-    r"^0x[0-9a-fA-F]{40}$", _("Enter an address: 0x and 40 hexadecimal digits.")
+    r"^(0x[0-9a-fA-F]{40}|[1-9A-HJ-NP-Za-km-z]{32,44})$",
+    _("Enter an address: 0x and 40 hexadecimal digits, or base58 on Solana."),
 )
 
 
@@ -54,6 +56,7 @@ class TransferMethod(models.TextChoices):
 
     EIP3009 = TRANSFER_EIP3009, _("EIP-3009: the token moves it by the payer's signature")
     PERMIT2 = TRANSFER_PERMIT2, _("Permit2: for any token that the payer has approved for it")
+    SOLANA = TRANSFER_SOLANA, _("Solana: a transaction that the facilitator signs, too, and sends")
 
 
 class Sponsoring(models.TextChoices):
@@ -78,13 +81,19 @@ class PaymentMethod(models.Model):
         validators=[validate_caip2],
         help_text=_("CAIP-2 name, for example eip155:8453 for Base."),
     )
-    asset = models.CharField(_("token contract"), max_length=42, validators=[validate_address])
+    asset = models.CharField(_("token contract"), max_length=44, validators=[validate_address])
     asset_symbol = models.CharField(_("token symbol"), max_length=16)
     asset_name = models.CharField(
-        _("token EIP-712 name"), max_length=100, help_text=_("As the token contract's name().")
+        _("token EIP-712 name"),
+        max_length=100,
+        blank=True,
+        help_text=_("As the token contract's name(). Not on Solana."),
     )
     asset_version = models.CharField(
-        _("token EIP-712 version"), max_length=16, help_text=_("As the token's version().")
+        _("token EIP-712 version"),
+        max_length=16,
+        blank=True,
+        help_text=_("As the token's version(). Not on Solana."),
     )
     asset_decimals = models.PositiveSmallIntegerField(_("token decimals"), default=6)
     transfer_method = models.CharField(
@@ -101,7 +110,7 @@ class PaymentMethod(models.Model):
         blank=True,
         help_text=_("Empty: payers approve Permit2 themselves, and pay the gas of it."),
     )
-    pay_to = models.CharField(_("pay to"), max_length=42, validators=[validate_address])
+    pay_to = models.CharField(_("pay to"), max_length=44, validators=[validate_address])
     facilitator = models.CharField(
         _("facilitator"),
         max_length=64,
@@ -169,6 +178,14 @@ class PaymentMethod(models.Model):
                 condition=Q(sponsoring="") | Q(transfer_method=TRANSFER_PERMIT2),
                 name="x402_method_sponsors_permit2",
                 violation_error_message=_("Only an approval of Permit2 can be paid for."),
+            ),
+            models.CheckConstraint(
+                condition=Q(network__startswith="solana:", transfer_method=TRANSFER_SOLANA)
+                | ~Q(network__startswith="solana:") & ~Q(transfer_method=TRANSFER_SOLANA),
+                name="x402_method_solana",
+                violation_error_message=_(
+                    "The transfer method “Solana” is for networks of Solana, and for those alone."
+                ),
             ),
             models.UniqueConstraint(
                 fields=["scheme", "transfer_method", "network", "asset", "pay_to"],
@@ -265,6 +282,15 @@ class PriceRule(models.Model):
         help_text=_(
             "For how long the browser of a person who has paid may come back without paying "
             "again. 0: not at all. Empty: as the code says, or not at all."
+        ),
+    )
+    identifier_required = models.BooleanField(
+        _("payment identifier required"),
+        null=True,
+        blank=True,
+        help_text=_(
+            "Whether payments without an identifier of the buyer's own are refused. With one, a "
+            "buyer whose answer was lost never pays twice. Unknown: as the code or settings say."
         ),
     )
     priority = models.IntegerField(_("priority"), default=0, help_text=_("Higher wins."))

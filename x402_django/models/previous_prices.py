@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from x402_django.models.merchant import PriceRule
 
 #: What a price consists of.
-PRICE_FIELDS: Final = ("price_usd", "token_amount")
+PRICE_FIELDS: Final = ("price_usd", "token_amount", "unit_price_usd")
 
 
 class PreviousPrice(models.Model):
@@ -41,6 +41,9 @@ class PreviousPrice(models.Model):
         _("price in US dollars"), max_digits=18, decimal_places=8, null=True
     )
     token_amount = Uint256Field(_("price in token units"), null=True)
+    unit_price_usd = models.DecimalField(
+        _("price of one unit in US dollars"), max_digits=24, decimal_places=16, null=True
+    )
     ended_at = models.DateTimeField(_("until"))
 
     class Meta:
@@ -92,11 +95,6 @@ def keeping_price(
 def _keep(rows: Iterable[dict[str, Any]], alias: str) -> None:
     now = clock.now()
     PreviousPrice.objects.using(alias).bulk_create(
-        PreviousPrice(
-            rule_id=row["pk"],
-            price_usd=row["price_usd"],
-            token_amount=row["token_amount"],
-            ended_at=now,
-        )
+        PreviousPrice(rule_id=row["pk"], ended_at=now, **{name: row[name] for name in PRICE_FIELDS})
         for row in rows
     )

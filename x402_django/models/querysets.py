@@ -55,6 +55,12 @@ class PaymentQuerySet(models.QuerySet["Payment"]):
             )
         )
 
+    def opening(self, payer: str, fingerprint: str) -> PaymentQuerySet:
+        """Paid ones by which ``payer`` may come back to the request for a while, newest first."""
+        paid = self.sales().filter(state__in=("settled", "final"), settled_at__isnull=False)
+        mine = paid.filter(payer=payer, request_fingerprint=fingerprint, session_access__gt=0)
+        return mine.order_by("-settled_at")
+
     def unsettled(self, payer: str | None = None) -> PaymentQuerySet:
         """Delivered under the flow ``deferred`` and not settled: owed to the merchant."""
         owed = self.filter(flow="deferred", state__in=("verified", "settling", "reversed"))
@@ -78,7 +84,8 @@ class PaymentQuerySet(models.QuerySet["Payment"]):
         One statement, committed at once: the unique constraint decides between two claims of
         one authorization, and a payer with an undelivered payment for the same request cannot
         make a second. The flow of a payer whose settlement failed after ``failed_since`` becomes
-        ``upfront``. True when the row was inserted (``payment.pk`` is then set).
+        ``upfront``. True when the row was inserted (``payment.pk`` is then set). Raises
+        IntegrityError if another payment of the payer has its identifier.
 
         ``trailing`` does not wait for PostgreSQL's disk: the claim counts at once, and is on disk
         with whatever is committed next. Only a failure of the database server itself can lose it,

@@ -24,6 +24,10 @@ def refuse_forgery(signed: SignedPayment) -> None:
     """
     if check_eoa_signature(signed) or is_erc6492(signed.signature):
         return
+    if signed.method.is_signed(signed) is False:
+        raise PaymentRefused(
+            "The payment was not signed by its payer.", code=signed.method.codes.signature
+        )
     if not x402.network(signed.offer.network).has_rpc:
         return
     from x402_django.chain.evidence import has_code  # loads web3: not before it is needed

@@ -26,6 +26,12 @@ from x402_django.models.querysets import identity
 from x402_django.models.statements import durable_statement
 from x402_django.payments.authenticity import authenticate
 from x402_django.payments.entitlements import Claim, Entitlement, dead_since, entitlement_of
+from x402_django.payments.identifiers import (
+    entitlement_by_identifier,
+    holder_of,
+    let_go,
+    may_serve,
+)
 from x402_django.payments.machine import Step, advance
 from x402_django.pricing import Quote
 from x402_django.protocol.transfer_methods import method_of
@@ -42,13 +48,15 @@ class RequestFacts:
 
     ``fingerprint`` is the hex SHA-256 over method, canonical URL with query, and body digest;
     ``resource_url`` is the canonical URL without its query, which may name people. ``extensions``
-    are the entries, by key, that extensions have read from the payload and keep.
+    are the entries, by key, that extensions have read from the payload and keep; ``identifier`` is
+    the payer's own name for the purchase (``payments.identifiers``).
     """
 
     method: str
     resource_url: str
     fingerprint: str
     extensions: Mapping[str, Any] = field(default_factory=dict)
+    identifier: str | None = None
 
     def keeping(self, key: str, entry: Any) -> RequestFacts:
         """These, and ``entry`` (JSON) of the extension ``key``."""
@@ -63,23 +71,18 @@ def claim(signed: SignedPayment, quote: Quote, facts: RequestFacts) -> Claim:
     used ones can be read off the chain.
 
     Raises:
+        PaymentConflict: its identifier is another purchase's.
         PaymentRefused: the authorization was spent on something else (Code.ALREADY_USED), can no
             longer pay (the code of its failure), or is not the payer's (Code.INVALID_SIGNATURE).
         ServiceUnavailable: whose signature it is could not be found out.
     """
     payment = _new_row(signed, quote, facts)
-    with durable_statement(router.db_for_write(Payment)):
-        if Payment.objects.claim(
-            payment,
-            settling_before=dead_since(),
-            failed_since=_failed_since(),
-            trailing=_stays_here(payment),
-        ):
-            return Claim(Entitlement.VERIFY, payment)
+    if _insert(payment):
+        return Claim(Entitlement.VERIFY, payment)
     existing = Payment.objects.defer("response_body").filter(**identity(payment)).first()
     if existing is None:
         authenticate(signed)
-        return _serve_from_earlier(payment)
+        return _claim_beside_others(payment)
     if existing.state in (State.RELEASED, State.REJECTED):
         return _claim_again(existing, payment, signed)
     authenticate(signed, existing)
@@ -91,6 +94,36 @@ def claim(signed: SignedPayment, quote: Quote, facts: RequestFacts) -> Claim:
             code=Code.ALREADY_USED,
         )
     return entitlement_of(existing)
+
+
+def _insert(payment: Payment) -> bool:
+    """False: there is such a row, or another payment of the payer's is in the way."""
+    try:
+        with durable_statement(router.db_for_write(Payment)):
+            return Payment.objects.claim(
+                payment,
+                settling_before=dead_since(),
+                failed_since=_failed_since(),
+                trailing=_stays_here(payment),
+            )
+    except IntegrityError:
+        if holder_of(payment) is None:
+            raise
+        return False
+
+
+def _claim_beside_others(payment: Payment) -> Claim:
+    """Another payment of the payer's is in the way: it has the identifier, or is owed."""
+    holder = holder_of(payment)
+    if holder is None:
+        return _serve_from_earlier(payment)
+    if let_go(holder):
+        if _insert(payment):
+            return Claim(Entitlement.VERIFY, payment)
+        return _serve_from_earlier(payment)
+    if may_serve(holder, payment):
+        _record_as_served(payment, holder)
+    return entitlement_by_identifier(holder, payment)
 
 
 def _stays_here(payment: Payment) -> bool:
@@ -121,6 +154,19 @@ def claim_known(presented: PresentedPayment, facts: RequestFacts) -> Claim | Non
     For an authorization that has since expired, or whose price has since changed: what it bought
     is still its payer's. Only the very same payload counts. Raises PaymentRefused as ``claim``.
     """
+    row = known_payment(presented)
+    if row is None:
+        return None
+    if row.request_fingerprint != facts.fingerprint:
+        raise PaymentRefused(
+            "This payment was used for another request. Pay this one separately.",
+            code=Code.ALREADY_USED,
+        )
+    return entitlement_of(row)
+
+
+def known_payment(presented: PresentedPayment) -> Payment | None:
+    """The row of a payment that was accepted earlier, whatever for; nothing is taken of it."""
     terms = presented.terms
     rows = (
         Payment.objects.sales()
@@ -133,15 +179,7 @@ def claim_known(presented: PresentedPayment, facts: RequestFacts) -> Claim | Non
         )
         .exclude(state__in=(State.CLAIMED, State.RELEASED, State.REJECTED))
     )
-    for row in rows:
-        if _is_same(presented, row):
-            if row.request_fingerprint != facts.fingerprint:
-                raise PaymentRefused(
-                    "This payment was used for another request. Pay this one separately.",
-                    code=Code.ALREADY_USED,
-                )
-            return entitlement_of(row)
-    return None
+    return next((row for row in rows if _is_same(presented, row)), None)
 
 
 def _is_same(presented: PresentedPayment, row: Payment) -> bool:
@@ -192,6 +230,7 @@ def _new_row(signed: SignedPayment, quote: Quote, facts: RequestFacts) -> Paymen
         description=str(quote.description)[:500],
         session_access=quote.session_access,
         extensions=dict(signed.extensions),
+        payment_identifier=facts.identifier,
     )
 
 
@@ -217,6 +256,7 @@ def _serve_from_earlier(payment: Payment) -> Claim:
 def _record_as_served(payment: Payment, earlier: Payment) -> None:
     payment.superseded_by = earlier
     payment.state = State.RELEASED
+    payment.payment_identifier = None
     event = PaymentEvent(
         payment=payment,
         at=payment.created_at,
@@ -237,6 +277,11 @@ def _record_as_served(payment: Payment, earlier: Payment) -> None:
 
 def _claim_again(existing: Payment, presented: Payment, signed: SignedPayment) -> Claim:
     """Take a released or rejected row for this request, under the terms of this request."""
+    presented.pk = existing.pk
+    holder = holder_of(presented)
+    if holder is not None and not let_go(holder):
+        authenticate(signed)
+        return entitlement_by_identifier(holder, presented)
     earlier = Payment.objects.owed_for(
         presented.payer, presented.request_fingerprint, settling_before=dead_since()
     ).first()
@@ -246,6 +291,8 @@ def _claim_again(existing: Payment, presented: Payment, signed: SignedPayment) -
     fields: dict[str, Any] = {name: getattr(presented, name) for name in _TERMS}
     if Payment.objects.failed_by(presented.payer, since=_failed_since()).exists():
         fields["flow"] = FLOW_UPFRONT
+    if presented.payment_identifier is not None:
+        fields["payment_identifier"] = presented.payment_identifier
     if existing.state == State.REJECTED or not _is_repeated(existing, presented):
         # What happens on chain counts as paid here only from now on: otherwise a payment could be
         # announced here, spent elsewhere, and then be honoured here as well.
@@ -260,7 +307,7 @@ def _claim_again(existing: Payment, presented: Payment, signed: SignedPayment) -
             superseded_by=None,
             **fields,
         )
-    except InvalidTransition:
+    except (InvalidTransition, IntegrityError):  # the latter: its identifier was taken meanwhile
         return Claim(Entitlement.WAIT, existing)
     return Claim(Entitlement.VERIFY, existing)
 

@@ -38,6 +38,7 @@ from x402_django.payments.machine import Step, advance
 from x402_django.payments.periodic import recorded
 from x402_django.payments.resolution import resolve
 from x402_django.payments.settlement import judge, nothing_to_store
+from x402_django.protocol.networks import is_solana
 from x402_django.protocol.types import Settlement, SignedPayment
 
 logger = logging.getLogger("x402_django.payments")
@@ -70,6 +71,7 @@ def defer(payment: Payment, fields: dict[str, Any]) -> bool:
     if (
         payment.price_usd is None
         or payment.awaits_settlement
+        or is_solana(payment.network)  # lives for a minute or two
         or payment.valid_before < clock.timestamp() + _time_to_settle()
         or connection.vendor not in VENDORS
     ):

@@ -71,13 +71,13 @@ def _is_delivered_on_trust(payment: Payment) -> bool:
 
 
 def _entitlement_of_paid(payment: Payment) -> Claim:
-    if payment.delivered_at is not None or _is_response_kept(payment):
+    if payment.delivered_at is not None or is_response_kept(payment):
         return _entitlement_of_delivered(payment)
     return take_delivery(payment)
 
 
 def _entitlement_of_delivered(payment: Payment) -> Claim:
-    if _is_response_kept(payment):
+    if is_response_kept(payment):
         return Claim(Entitlement.REPLAY, payment)
     raise PaymentRefused(
         "What this payment bought was delivered. Pay again for another copy.",
@@ -85,9 +85,17 @@ def _entitlement_of_delivered(payment: Payment) -> Claim:
     )
 
 
-def _is_response_kept(payment: Payment) -> bool:
+def is_response_kept(payment: Payment) -> bool:
+    """Whether its stored response may still be handed out."""
     kept_until = payment.response_expires_at
     return kept_until is not None and kept_until >= clock.now()
+
+
+def has_session_access(payment: Payment) -> bool:
+    """Whether ``payment`` lets its owner in now: paid, not undone, and not too long ago."""
+    if not payment.is_paid or payment.settled_at is None:
+        return False
+    return clock.now() < payment.settled_at + timedelta(seconds=payment.session_access)
 
 
 def take_delivery(payment: Payment) -> Claim:

@@ -24,6 +24,7 @@ class Tidied:
 def tidy_up() -> Tidied:
     """Release the claims of dead processes, and forget what is past its time."""
     emptied = maintenance.purge_stored_responses()
+    maintenance.purge_spent_nonces()
     budget.forget_old_counters()
     noticed.forget_old_notices()
     return Tidied(maintenance.release_stale_claims(), emptied)

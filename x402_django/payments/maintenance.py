@@ -1,4 +1,4 @@
-"""Periodic work that needs no chain: claims of dead processes, responses past their time."""
+"""Periodic work that needs no chain: claims of dead processes, what is past its time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import timedelta
 from x402_django import clock
 from x402_django.conf import x402
 from x402_django.exceptions import InvalidTransition
-from x402_django.models import Payment
+from x402_django.models import Payment, SpentNonce
 from x402_django.payments.recording import release
 
 State = Payment.State
@@ -39,6 +39,15 @@ def release_stale_claims(*, limit: int = 1000) -> int:
             continue  # its worker moved on at this very moment
         released += 1
     return released
+
+
+def purge_spent_nonces(*, limit: int = 1000) -> int:
+    """Forget nonces of sign-ins that have expired; returns how many."""
+    expired = SpentNonce.objects.filter(expires_at__lt=clock.now()).order_by("expires_at")
+    forgotten, _ = SpentNonce.objects.filter(
+        pk__in=list(expired.values_list("pk", flat=True)[:limit])
+    ).delete()
+    return forgotten
 
 
 def purge_stored_responses(*, limit: int = 1000) -> int:

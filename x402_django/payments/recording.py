@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Final
 
 from django.db import IntegrityError
 
 from x402_django import clock
+from x402_django.conf import x402
 from x402_django.constants import FLOW_DEFERRED
 from x402_django.exceptions import SettlementUnknown, X402Error
 from x402_django.models import Payment, Receipt
@@ -17,6 +18,15 @@ from x402_django.protocol.types import Settlement
 logger = logging.getLogger("x402_django.payments")
 
 State = Payment.State
+
+
+_ON_CHAIN: Final = "The transfer is on chain."
+_ON_ITS_WORD: Final = "The facilitator says that the transfer is on chain; this site cannot look."
+
+
+def _is_readable(payment: Payment) -> bool:
+    network = x402.networks.get(payment.network)
+    return network is not None and network.has_rpc
 
 
 def note_unknown(payment: Payment, *, transaction: str = "", **fields: Any) -> None:
@@ -48,7 +58,7 @@ def mark_settled(
     try:
         advance(
             payment,
-            Step(State.SETTLED, "The transfer is on chain."),
+            Step(State.SETTLED, _ON_CHAIN if _is_readable(payment) else _ON_ITS_WORD),
             actor=actor,
             receipt=receipt,
             settled_at=payment.settled_at or now,

@@ -23,6 +23,10 @@ State = Payment.State
 _EXPIRY_MARGIN: Final = 60
 
 
+#: Seconds after a payment on Solana can be sent no more, for which its facilitator is asked.
+ASKED_FOR: Final = 3600
+
+
 def resolve(payment: Payment, *, actor: str) -> None:
     """Find out what became of a payment whose outcome is unknown, and act on it.
 
@@ -60,6 +64,9 @@ def look_up(payment: Payment, *, actor: str) -> SignedPayment | None:
         raise SettlementUnknown()
     signed = SignedPayment.from_row(payment)
     if not x402.network(payment.network).has_rpc:
+        if signed.method.lifetime and clock.timestamp() > payment.valid_before + ASKED_FOR:
+            # It cannot be sent any more, and who settled it has had time to say: `x402_decide`.
+            raise SettlementUnknown()
         return signed
     found = evidence.find_settlement(
         signed, transaction=payment.transaction or None, since=payment.created_at

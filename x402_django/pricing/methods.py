@@ -13,7 +13,7 @@ from x402_django.conf import x402
 from x402_django.constants import SCHEME_EXACT, SCHEME_UPTO, UINT256_MAX
 from x402_django.exceptions import ConfigurationError
 from x402_django.pricing.money import to_atomic
-from x402_django.protocol.types import Offer
+from x402_django.protocol.types import Offer, native_method
 
 if TYPE_CHECKING:
     from x402_django.models import PaymentMethod
@@ -97,21 +97,20 @@ def method_template(method: PaymentMethod) -> OfferTemplate:
 
 def settings_templates() -> tuple[OfferTemplate, ...]:
     """The ways of being paid that the settings imply: PAY_TO, in each network's first dollar."""
-    from x402_django.protocol.assets import default_asset, to_checksum_address
+    from x402_django.protocol.assets import canonical_address, default_asset
 
-    if not x402.pay_to:
-        return ()
     templates = []
     for settings in x402.networks.values():
+        pay_to = canonical_address(settings.network, settings.pay_to or x402.pay_to or "")
         asset = default_asset(settings.network)
-        if asset is not None:
+        if asset is not None and pay_to is not None:
             templates.append(
                 OfferTemplate(
                     scheme=SCHEME_EXACT,
                     network=settings.network,
                     asset=asset.address,
                     amount=0,
-                    pay_to=to_checksum_address(x402.pay_to),
+                    pay_to=pay_to,
                     max_timeout_seconds=x402.max_timeout_seconds,
                     asset_name=asset.name,
                     asset_version=asset.version,
@@ -119,6 +118,7 @@ def settings_templates() -> tuple[OfferTemplate, ...]:
                     symbol=asset.symbol,
                     facilitator=settings.facilitator,
                     transfer_proofs=x402.transfer_proofs,
+                    transfer_method=native_method(settings.network),
                 )
             )
     return tuple(templates)

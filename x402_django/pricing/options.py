@@ -14,6 +14,7 @@ from x402_django.pricing.payees import Payee, PayeeSource
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
 
 #: US dollars: ``"$0.01"``, ``Decimal("0.01")`` or whole dollars as an ``int``.
 Price = str | int | Decimal
@@ -35,6 +36,8 @@ class PaidViewOptions:
     description: str = ""
     mime_type: str = ""
     flow: str | None = None
+    #: Looks at a request that carries a payment before anything is taken; see ``http.matching``.
+    validate: Callable[[HttpRequest], HttpResponseBase | None] | None = None
     pay_to: PayeeSource | None = None
     minimum: Price | None = None
     maximum: Price | None = None

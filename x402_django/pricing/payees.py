@@ -11,8 +11,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from x402_django.exceptions import ConfigurationError
-from x402_django.protocol.assets import has_valid_checksum, to_checksum_address
-from x402_django.protocol.networks import is_evm
+from x402_django.protocol.assets import canonical_address, has_valid_checksum
+from x402_django.protocol.base58 import is_solana_address
+from x402_django.protocol.networks import is_solana
 from x402_django.protocol.types import Offer
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ def paid_to(offers: Sequence[Offer], payee: Payee | None) -> tuple[Offer, ...]:
     made_out = []
     for offer in offers:
         address = payee if isinstance(payee, str) else payee.get(offer.network)
-        if address is not None and is_evm(offer.network):
-            made_out.append(replace(offer, pay_to=_address(address, offer.asset)))
+        if address is None or is_solana(offer.network) != is_solana_address(address):
+            continue  # an address for the other kind of network
+        made_out.append(replace(offer, pay_to=_address(offer.network, address, offer.asset)))
     if not made_out:
         raise ConfigurationError(
             "Whom the code says to pay has no address on any network that is offered."
@@ -47,14 +49,14 @@ def paid_to(offers: Sequence[Offer], payee: Payee | None) -> tuple[Offer, ...]:
 
 
 @lru_cache(maxsize=4096)
-def _address(address: str, asset: str) -> str:
-    if not has_valid_checksum(address):
+def _address(network: str, address: str, asset: str) -> str:
+    canonical = canonical_address(network, address)
+    if canonical is None or not (is_solana(network) or has_valid_checksum(address)):
         raise ConfigurationError(
             f"{address!r}, whom the code says to pay, is not an address or was mistyped."
         )
-    checksummed = to_checksum_address(address)
-    if checksummed in (_ZERO_ADDRESS, asset):
+    if canonical in (_ZERO_ADDRESS, asset):
         raise ConfigurationError(
-            f"The code says to pay {checksummed}, which is nobody's: the money would be lost."
+            f"The code says to pay {canonical}, which is nobody's: the money would be lost."
         )
-    return checksummed
+    return canonical

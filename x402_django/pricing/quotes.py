@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from x402_django import clock
 from x402_django.conf import x402
-from x402_django.constants import FLOW_AUTHORIZATION, FLOW_UPFRONT, SAFE_METHODS
+from x402_django.constants import (
+    FLOW_AUTHORIZATION,
+    FLOW_UPFRONT,
+    PAYMENT_IDENTIFIER,
+    SAFE_METHODS,
+)
 from x402_django.exceptions import ConfigurationError, PriceNotConfigured
 from x402_django.pricing.cache import current_rules
 from x402_django.pricing.options import PaidViewOptions
@@ -19,6 +24,7 @@ from x402_django.pricing.payees import Payee, paid_to
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
 
     from x402_django.pricing.rules import CompiledRule, RuleSet
     from x402_django.protocol.types import Offer
@@ -41,6 +47,10 @@ class Quote:
     unit_price_usd: Decimal | None = None
     #: What the view says to extensions, by key: options, or False for one it does not want.
     extensions: Mapping[str, Mapping[str, Any] | bool] = field(default_factory=dict)
+    #: The view's own look at a request that carries a payment, before anything is taken.
+    validate: Callable[[HttpRequest], HttpResponseBase | None] | None = field(
+        default=None, compare=False
+    )
     #: Where to look for what it cost a moment ago (``earlier_quotes``); None for code prices.
     source: RuleSource | None = field(default=None, compare=False, repr=False)
 
@@ -103,6 +113,7 @@ def quote_request(
         session_access=options.session_access,
         unit_price_usd=options.unit_price_usd,
         extensions=options.extensions,
+        validate=options.validate,
     )
 
 
@@ -114,6 +125,20 @@ def _refuse_unknown(extensions: Mapping[str, Any]) -> None:
                 f"The view says something to the extension {key!r}, which X402['EXTENSIONS'] does "
                 "not turn on."
             )
+
+
+def _extensions_of_rule(
+    rule: CompiledRule, of_code: Mapping[str, Mapping[str, Any] | bool]
+) -> Mapping[str, Mapping[str, Any] | bool]:
+    """What the rule has to say goes over what the code says."""
+    if rule.identifier_required is None:
+        return of_code
+    if rule.identifier_required and PAYMENT_IDENTIFIER not in x402.extensions:
+        raise PriceNotConfigured(
+            f"The price rule “{rule.name}” requires a payment identifier, but X402['EXTENSIONS'] "
+            "turns them off."
+        )
+    return {**of_code, PAYMENT_IDENTIFIER: {"REQUIRED": rule.identifier_required}}
 
 
 def _quote_from_rule(source: RuleSource) -> Quote:
@@ -137,7 +162,8 @@ def _quote_from_rule(source: RuleSource) -> Quote:
         session_access=code_access if rule.session_access is None else rule.session_access,
         unit_price_usd=rule.unit_price_usd or (options.unit_price_usd if options else None),
         source=source,
-        extensions=options.extensions if options else {},
+        validate=options.validate if options else None,
+        extensions=_extensions_of_rule(rule, options.extensions if options else {}),
     )
 
 
@@ -174,7 +200,10 @@ def _before_edits(quote: Quote, source: RuleSource, now: datetime) -> Iterator[Q
         if now < terms.until:
             with suppress(ConfigurationError):  # nobody could be paid then
                 offers = paid_to(terms.offers, source.payee)
-                yield replace(quote, offers=offers, price_usd=terms.price_usd)
+                unit_price = terms.unit_price_usd or quote.unit_price_usd
+                yield replace(
+                    quote, offers=offers, price_usd=terms.price_usd, unit_price_usd=unit_price
+                )
 
 
 def default_flow(method: str) -> str:

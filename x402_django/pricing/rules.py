@@ -37,6 +37,7 @@ class EarlierTerms:
 
     until: datetime
     price_usd: Decimal | None
+    unit_price_usd: Decimal | None
     offers: tuple[Offer, ...]
 
 
@@ -59,6 +60,7 @@ class CompiledRule:
     mime_type: str
     flow: str
     session_access: int | None
+    identifier_required: bool | None
     valid_from: datetime | None
     valid_until: datetime | None
     unit_price_usd: Decimal | None = None
@@ -155,6 +157,7 @@ def compile_rule(
         mime_type=rule.mime_type,
         flow=rule.flow,
         session_access=rule.session_access,
+        identifier_required=rule.identifier_required,
         valid_from=rule.valid_from,
         valid_until=rule.valid_until,
         unit_price_usd=rule.unit_price_usd,
@@ -176,7 +179,8 @@ def _earlier_terms(
             offers = offers_for(templates, price_usd=row.price_usd, token_amount=row.token_amount)
         except ConfigurationError:
             continue
-        terms.append(EarlierTerms(row.ended_at + _grace(), row.price_usd, offers))
+        until = row.ended_at + _grace()
+        terms.append(EarlierTerms(until, row.price_usd, row.unit_price_usd, offers))
     return tuple(terms)
 
 

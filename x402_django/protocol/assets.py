@@ -14,6 +14,7 @@ from typing import Final
 
 from x402_django import conf
 from x402_django.exceptions import ConfigurationError
+from x402_django.protocol import base58, networks
 
 _ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]{40}")
 
@@ -49,6 +50,13 @@ def to_checksum_address(address: str) -> str:
     return str(checksum(address))
 
 
+def canonical_address(network: str, address: str) -> str | None:
+    """``address`` as ``network`` (CAIP-2) writes it; None if it is none there."""
+    if networks.is_solana(network):
+        return address if base58.is_solana_address(address) else None
+    return to_checksum_address(address) if is_address(address) else None
+
+
 def has_valid_checksum(address: str) -> bool:
     """Whether an address typed by a person is all one case or carries a right EIP-55 checksum."""
     if not is_address(address):
@@ -73,9 +81,9 @@ def default_asset(network: str) -> KnownAsset | None:
 
 
 def find_asset(network: str, address_or_symbol: str) -> KnownAsset | None:
-    """A known token of ``network`` by its address (any case) or its symbol (any case)."""
-    if is_address(address_or_symbol):
-        address = to_checksum_address(address_or_symbol)
+    """A known token of ``network`` by its address or its symbol (any case)."""
+    address = canonical_address(network, address_or_symbol)
+    if address is not None:
         return next((a for a in known_assets(network) if a.address == address), None)
     symbol = address_or_symbol.casefold()
     return next((a for a in known_assets(network) if a.symbol.casefold() == symbol), None)
@@ -99,16 +107,19 @@ def _configured_assets(network: str) -> list[KnownAsset]:
 
 
 def _configured_address(network: str, address: str) -> str:
-    if not is_address(address):
+    canonical = canonical_address(network, address)
+    if canonical is None:
         raise ConfigurationError(
             f"X402['NETWORKS'][{network!r}]['ASSETS']: {address!r} is not a token address. "
-            "Write 0x and 40 hex digits."
+            "Write 0x and 40 hex digits, or base58 on Solana."
         )
-    return to_checksum_address(address)
+    return canonical
 
 
 @lru_cache(maxsize=256)
 def _sdk_assets(network: str) -> tuple[KnownAsset, ...]:
+    if networks.is_solana(network):
+        return _sdk_solana_assets(network)
     from x402.mechanisms.evm.default_assets import DEFAULT_ASSETS
 
     return tuple(
@@ -122,4 +133,22 @@ def _sdk_assets(network: str) -> tuple[KnownAsset, ...]:
         )
         for entry in DEFAULT_ASSETS.get(network, ())
         if entry.get("asset_transfer_method", "eip3009") == "eip3009"
+    )
+
+
+def _sdk_solana_assets(network: str) -> tuple[KnownAsset, ...]:
+    if not base58.is_solana_available():
+        return ()  # what cannot be decoded is not offered
+    from x402.mechanisms.svm.default_assets import DEFAULT_ASSETS
+
+    return tuple(
+        KnownAsset(
+            network=network,
+            address=entry["asset"],
+            name="",
+            version="",
+            decimals=entry["decimals"],
+            symbol=entry["symbol"],
+        )
+        for entry in DEFAULT_ASSETS.get(network, ())
     )

@@ -10,9 +10,10 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from x402_django.constants import (
+    PAYMENT_IDENTIFIER,
     PAYMENT_RESPONSE_HEADER,
     SCHEME_EXACT,
     UINT256_MAX,
@@ -24,8 +25,6 @@ from x402_django.protocol.assets import KnownAsset, find_asset, is_address
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
-
-PAYMENT_IDENTIFIER: Final = "payment-identifier"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,6 @@ from x402_django.protocol import networks, strict
 from x402_django.protocol.assets import find_asset
 from x402_django.protocol.offers import match_offer
 from x402_django.protocol.sponsoring import offered_sponsoring
-from x402_django.protocol.transfer_methods import METHODS
 from x402_django.protocol.types import Offer, PresentedPayment, SignedPayment
 from x402_django.protocol.wire import decode_payload
 
@@ -143,7 +142,7 @@ def _maximum(presented: PresentedPayment, *, charged: int) -> int:
 
 def _transfer_method(extra: Mapping[str, Any], *, version: int) -> str:
     method = extra.get("assetTransferMethod", TRANSFER_EIP3009)
-    known = METHODS if version == 2 else (TRANSFER_EIP3009,)
+    known = (TRANSFER_EIP3009, TRANSFER_PERMIT2) if version == 2 else (TRANSFER_EIP3009,)
     if not isinstance(method, str) or method not in known:
         raise PaymentRefused(
             "This transfer method is not settled here.", code=Code.INVALID_REQUIREMENTS

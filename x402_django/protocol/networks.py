@@ -14,6 +14,7 @@ from x402_django import conf
 
 _CAIP2: Final = re.compile(r"[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}")
 _EIP155: Final = re.compile(r"eip155:([1-9][0-9]{0,31})")
+_SOLANA: Final = re.compile(r"solana:[1-9A-HJ-NP-Za-km-z]{32}")
 
 #: The v1 networks that *every* official v1 client knows, and knows by the same chain id.
 #: A wider list would do harm: the TypeScript v1 clients reject a whole challenge that names one
@@ -34,7 +35,14 @@ _V1_CHAIN_IDS: Final[dict[str, int]] = {
     "sei": 1329,
     "sei-testnet": 1328,
 }
-_NETWORK_OF_V1: Final = {name: f"eip155:{chain}" for name, chain in _V1_CHAIN_IDS.items()}
+_V1_SOLANA: Final = {
+    "solana": "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp",
+    "solana-devnet": "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1",
+}
+_NETWORK_OF_V1: Final = {
+    **{name: f"eip155:{chain}" for name, chain in _V1_CHAIN_IDS.items()},
+    **_V1_SOLANA,
+}
 _V1_OF_NETWORK: Final = {network: name for name, network in _NETWORK_OF_V1.items()}
 
 
@@ -46,6 +54,8 @@ class KnownNetwork:
     name: str
     explorer_url: str
     testnet: bool = False
+    #: What the explorer's links end with.
+    explorer_query: str = ""
 
 
 _KNOWN: Final = {
@@ -76,6 +86,14 @@ _KNOWN: Final = {
         KnownNetwork("eip155:84532", "Base Sepolia", "https://sepolia.basescan.org", True),
         KnownNetwork("eip155:421614", "Arbitrum Sepolia", "https://sepolia.arbiscan.io", True),
         KnownNetwork("eip155:11142220", "Celo Sepolia", "https://sepolia.celoscan.io", True),
+        KnownNetwork(_V1_SOLANA["solana"], "Solana", "https://explorer.solana.com"),
+        KnownNetwork(
+            _V1_SOLANA["solana-devnet"],
+            "Solana Devnet",
+            "https://explorer.solana.com",
+            testnet=True,
+            explorer_query="?cluster=devnet",
+        ),
         KnownNetwork("eip155:11155111", "Ethereum Sepolia", "https://sepolia.etherscan.io", True),
     )
 }
@@ -87,8 +105,13 @@ def is_caip2(network: str) -> bool:
 
 
 def is_evm(network: str) -> bool:
-    """Whether ``network`` is a canonical ``eip155:`` chain id, the only kind settled here."""
+    """Whether ``network`` is a canonical ``eip155:`` chain id, the only kind that is read here."""
     return _EIP155.fullmatch(network) is not None
+
+
+def is_solana(network: str) -> bool:
+    """Whether ``network`` has the form of a cluster of Solana (CAIP-30)."""
+    return _SOLANA.fullmatch(network) is not None
 
 
 def parse_chain_id(network: str) -> int:
@@ -141,13 +164,19 @@ def is_testnet(network: str) -> bool:
 def explorer_transaction_url(network: str, transaction: str) -> str:
     """Link to a transaction in the network's block explorer; empty where there is none."""
     base = explorer_url(network)
-    return f"{base}/tx/{transaction}" if base and transaction else ""
+    return f"{base}/tx/{transaction}{_explorer_query(network)}" if base and transaction else ""
 
 
 def explorer_address_url(network: str, address: str) -> str:
     """Link to an address in the network's block explorer; empty where there is none."""
     base = explorer_url(network)
-    return f"{base}/address/{address}" if base and address else ""
+    return f"{base}/address/{address}{_explorer_query(network)}" if base and address else ""
+
+
+def _explorer_query(network: str) -> str:
+    known = _KNOWN.get(network)
+    is_own = known is not None and explorer_url(network) != known.explorer_url
+    return "" if known is None or is_own else known.explorer_query
 
 
 def explorer_url(network: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from x402_django import clock
 from x402_django.constants import Code
 from x402_django.exceptions import PaymentRefused
 from x402_django.protocol.signatures import check_eoa_signature
@@ -43,7 +44,7 @@ def match_offer(
                 code=Code.INVALID_REQUIREMENTS,
             )
     terms, codes = presented.terms, presented.method.codes
-    candidates = [offer for offer in candidates if offer.pay_to == terms.to]
+    candidates = [offer for offer in candidates if presented.method.pays_to(terms, offer)]
     if not candidates:
         raise PaymentRefused("The payment is made out to another recipient.", code=codes.recipient)
     candidates = [offer for offer in candidates if offer.amount == terms.value]
@@ -116,19 +117,18 @@ def _is_accepted(presented: PresentedPayment, offer: Offer) -> bool:
         and accepted["payTo"] == offer.pay_to
         and accepted["amount"] == str(offer.amount)
         and accepted["maxTimeoutSeconds"] == offer.max_timeout_seconds
-        and extra.get("name") == offer.asset_name
-        and extra.get("version") == offer.asset_version
-        and offer.method.offer_extra(offer).items() <= extra.items()
+        and offer.method.wire_extra(offer).items() <= extra.items()
     )
 
 
 def _bind(presented: PresentedPayment, offer: Offer, resource_url: str) -> SignedPayment:
     terms = presented.terms
+    lifetime = offer.method.lifetime
     return SignedPayment(
         offer=offer,
         payer=terms.payer,
         valid_after=terms.valid_after,
-        valid_before=terms.valid_before,
+        valid_before=clock.timestamp() + lifetime if lifetime else terms.valid_before,
         nonce=terms.nonce,
         signature=terms.signature,
         resource_url=resource_url,

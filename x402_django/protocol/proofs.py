@@ -21,6 +21,7 @@ from x402_django.constants import PROOF_HEADERS, Code
 from x402_django.exceptions import MalformedPayment, PaymentRefused
 from x402_django.protocol import strict
 from x402_django.protocol.networks import parse_chain_id
+from x402_django.protocol.signatures import personal_message_digest
 
 _SALT: Final = "x402_django.protocol.proofs.challenge"
 _CHALLENGE_ID: Final = re.compile(r"[A-Za-z0-9_:=-]{1,2048}")
@@ -161,8 +162,7 @@ def proof_message(challenge_id: str, transaction: str) -> str:
 
 def proof_digest(challenge_id: str, transaction: str) -> bytes:
     """The 32 bytes under the signature: EIP-191, version 0x45, of ``proof_message``."""
-    text = proof_message(challenge_id, transaction).encode()
-    return _keccak(b"\x19Ethereum Signed Message:\n" + str(len(text)).encode() + text)
+    return personal_message_digest(proof_message(challenge_id, transaction))
 
 
 def _decode(value: str) -> TransferProof:

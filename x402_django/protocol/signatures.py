@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from x402_django.constants import Code
 from x402_django.exceptions import PaymentRefused
 from x402_django.protocol.assets import to_checksum_address
+from x402_django.protocol.typed_data import keccak
 
 if TYPE_CHECKING:
     from x402_django.protocol.types import SignedPayment
@@ -24,6 +25,13 @@ _ERC6492_SUFFIX: Final = bytes.fromhex("6492" * 16)
 def typed_data_digest(signed: SignedPayment) -> bytes:
     """The 32 bytes the payer signed, in the domain of *our* asset table (EIP-712)."""
     return signed.method.digest(signed)
+
+
+def personal_message_digest(text: str) -> bytes:
+    """The 32 bytes that a wallet signs for a text (EIP-191, version 0x45, ``personal_sign``)."""
+    encoded = text.encode()
+    length = str(len(encoded)).encode()
+    return keccak()(b"\x19Ethereum Signed Message:\n" + length + encoded)
 
 
 def recover_signer(digest: bytes, signature: bytes) -> str | None:
@@ -56,6 +64,9 @@ def check_eoa_signature(signed: SignedPayment) -> bool:
     ask (EIP-1271). And True does not bind an address that has code (EIP-7702): route by code.
     Raises PaymentRefused as ``recover_signer``.
     """
+    own = signed.method.is_signed(signed)
+    if own is not None:
+        return own
     return recover_signer(typed_data_digest(signed), signed.signature) == signed.payer
 
 

@@ -76,8 +76,16 @@ class TransferMethod(ABC):
 
     name: str
     key: str
+    #: The CAIP-2 namespace of the networks it exists on.
+    namespace: str = "eip155"
     schemes: frozenset[str]
+    #: Whether payers sign for the wallet that settles, whatever the scheme.
+    names_settler: bool = False
+    #: Whether version 1 of the protocol knows it.
+    in_v1: bool = False
     codes: Codes
+    #: Seconds for which a payment can be settled, where its payload does not say; 0 where it does.
+    lifetime: int = 0
 
     @abstractmethod
     def read(self, payload: Mapping[str, Any], scheme: str) -> Terms:
@@ -86,6 +94,14 @@ class TransferMethod(ABC):
     @abstractmethod
     def payload(self, signed: SignedPayment) -> dict[str, Any]:
         """The wire's ``payload`` of a payment; recipient, amount and token are the offer's."""
+
+    def wire_extra(self, offer: Offer) -> dict[str, str]:
+        """An offer's whole ``extra``."""
+        return {
+            "name": offer.asset_name,
+            "version": offer.asset_version,
+            **self.offer_extra(offer),
+        }
 
     @abstractmethod
     def offer_extra(self, offer: Offer) -> dict[str, str]:
@@ -99,6 +115,14 @@ class TransferMethod(ABC):
     def digest(self, signed: SignedPayment) -> bytes:
         """The 32 bytes that the payer signed (EIP-712)."""
 
+    def pays_to(self, terms: Terms, offer: Offer) -> bool:
+        """Whether the money goes to the offer's payee."""
+        return terms.to == offer.pay_to
+
+    def is_signed(self, signed: SignedPayment) -> bool | None:
+        """Whether the payer signed it, where the method has signatures of its own; None: ECDSA."""
+        return None
+
     def mismatch(self, terms: Terms, offer: Offer) -> str | None:
         """The code of the first field, beside payee and amount, that is not the offer's."""
         return None
@@ -109,6 +133,7 @@ class Eip3009(TransferMethod):
 
     name = TRANSFER_EIP3009
     key = "authorization"
+    in_v1 = True
     schemes = frozenset({SCHEME_EXACT})
     codes = Codes(
         recipient=Code.INVALID_RECIPIENT,
@@ -282,6 +307,11 @@ class Permit2(TransferMethod):
 METHODS: Final[dict[str, TransferMethod]] = {
     method.name: method for method in (Eip3009(), Permit2())
 }
+
+
+def register(method: TransferMethod) -> None:
+    """Add a method to the table. Called where it is written, as the package is imported."""
+    METHODS[method.name] = method
 
 
 def method_of(payload: Mapping[str, Any]) -> TransferMethod:

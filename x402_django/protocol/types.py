@@ -1,7 +1,8 @@
 """What the rooms hand to each other: offers, payments, settlements.
 
-Amounts are ``int`` atomic units, addresses EIP-55 checksummed, hashes and nonces lowercase
-0x-hex, protocol timestamps whole seconds since the epoch. Nothing here loads the SDK.
+Amounts are ``int`` atomic units, nonces lowercase 0x-hex, protocol timestamps whole seconds since
+the epoch. On EVM networks addresses are EIP-55 checksummed and hashes lowercase 0x-hex; on Solana
+both are base58, whose letter case counts. Nothing here loads the SDK.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from x402_django.constants import SCHEME_UPTO, TRANSFER_EIP3009
-from x402_django.protocol import networks
+from x402_django.protocol import networks, solana
 from x402_django.protocol.sponsoring import Sponsorship
 from x402_django.protocol.transfer_methods import METHODS, Terms, TransferMethod, method_of
 
@@ -26,7 +27,8 @@ class Offer:
     ``asset_name`` and ``asset_version`` are the token's EIP-712 domain, from our own table and
     never from a client. ``facilitator`` is a settings alias and never leaves the site.
     ``transfer_method`` is how the money is moved. ``settler`` is the address of the wallet that
-    alone may settle (the scheme ``upto``); empty until it is known, and for other schemes.
+    alone may settle (the scheme ``upto``, and Solana's fee payer); empty until it is known, and
+    where anybody may.
     ``sponsoring`` is the extension by which approvals of Permit2 are paid for, if one is.
     """
 
@@ -54,6 +56,11 @@ class Offer:
         return METHODS[self.transfer_method]
 
     @property
+    def needs_settler(self) -> bool:
+        """Whether payers sign for the wallet that settles, which its facilitator knows."""
+        return self.scheme == SCHEME_UPTO or self.method.names_settler
+
+    @property
     def verifying_contract(self) -> str:
         """The contract that keeps the nonces of its payers."""
         return self.method.verifying_contract(self.asset)
@@ -70,11 +77,7 @@ class Offer:
             "asset": self.asset,
             "payTo": self.pay_to,
             "maxTimeoutSeconds": self.max_timeout_seconds,
-            "extra": {
-                "name": self.asset_name,
-                "version": self.asset_version,
-                **self.method.offer_extra(self),
-            },
+            "extra": self.method.wire_extra(self),
         }
 
     @classmethod
@@ -92,6 +95,7 @@ class Offer:
         Raises KeyError or ValueError for anything ``as_v2`` did not write.
         """
         extra = requirements["extra"]
+        native = native_method(requirements["network"])
         return cls(
             scheme=requirements["scheme"],
             network=requirements["network"],
@@ -99,14 +103,14 @@ class Offer:
             amount=int(requirements["amount"]),
             pay_to=requirements["payTo"],
             max_timeout_seconds=int(requirements["maxTimeoutSeconds"]),
-            asset_name=extra["name"],
-            asset_version=extra["version"],
+            asset_name=extra.get("name", ""),
+            asset_version=extra.get("version", ""),
             decimals=decimals,
             symbol=symbol,
             facilitator=facilitator,
             method_id=method_id,
-            transfer_method=extra.get("assetTransferMethod", TRANSFER_EIP3009),
-            settler=extra.get("facilitatorAddress", ""),
+            transfer_method=extra.get("assetTransferMethod", native),
+            settler=extra.get("facilitatorAddress") or extra.get("feePayer", ""),
         )
 
     def as_v1(self, *, resource: str, description: str, mime_type: str) -> dict[str, Any] | None:
@@ -116,7 +120,7 @@ class Offer:
         ``description`` and ``mimeType`` are always present: official v1 clients require them.
         """
         network = networks.v1_name(self.network)
-        if network is None or self.transfer_method != TRANSFER_EIP3009:
+        if network is None or not self.method.in_v1:
             return None
         return {
             "scheme": self.scheme,
@@ -128,7 +132,7 @@ class Offer:
             "payTo": self.pay_to,
             "maxTimeoutSeconds": self.max_timeout_seconds,
             "asset": self.asset,
-            "extra": {"name": self.asset_name, "version": self.asset_version},
+            "extra": self.method.wire_extra(self),
         }
 
 
@@ -234,7 +238,7 @@ class SignedPayment:
             ),
             payer=terms.payer,
             valid_after=terms.valid_after,
-            valid_before=terms.valid_before,
+            valid_before=terms.valid_before or payment.valid_before,
             nonce=terms.nonce,
             signature=terms.signature,
             resource_url=payment.resource_url,
@@ -256,3 +260,8 @@ class Settlement:
     block_number: int | None = None
     block_hash: str | None = None
     log_index: int | None = None
+
+
+def native_method(network: str) -> str:
+    """The transfer method of ``network`` (CAIP-2) where nothing names another."""
+    return solana.Solana.name if networks.is_solana(network) else TRANSFER_EIP3009

@@ -16,7 +16,6 @@ from x402_django.constants import (
     PAYMENT_SIGNATURE_HEADER,
     SCHEME_EXACT,
     SCHEME_UPTO,
-    TRANSFER_EIP3009,
     V1_PAYMENT_HEADER,
     Code,
 )
@@ -90,7 +89,7 @@ def _decode_v2(data: Mapping[str, Any]) -> PresentedPayment:
     network = strict.string(accepted, "network")
     if not networks.is_caip2(network):
         strict.malformed("'network' must be a CAIP-2 chain id.")
-    _check_served(scheme, networks.is_evm(network))
+    _check_served(scheme, networks.is_evm(network) or networks.is_solana(network))
     return _presented(
         payload,
         version=2,
@@ -155,7 +154,12 @@ def _presented(
     extensions: Mapping[str, Any],
 ) -> PresentedPayment:
     method = method_of(payload)
-    if scheme not in method.schemes or (version == 1 and method.name != TRANSFER_EIP3009):
+    if network.partition(":")[0] != method.namespace:
+        raise PaymentRefused(
+            f"'{method.key}' is not how payments are made on '{network}'.",
+            code=Code.INVALID_NETWORK,
+        )
+    if scheme not in method.schemes or (version == 1 and not method.in_v1):
         raise PaymentRefused(
             f"The scheme '{scheme}' is not paid by an '{method.key}' in version {version}.",
             code=Code.UNSUPPORTED_SCHEME,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rest_framework.permissions import BasePermission
 
 from x402_django.exceptions import ServiceUnavailable
+from x402_django.http.matching import is_known_payment
+from x402_django.http.resource import payment_headers
 from x402_django.http.responses import challenge_for
 from x402_django.http.state import GateState, gate_state
 from x402_django.rest_framework.exceptions import (
@@ -21,6 +23,7 @@ from x402_django.rest_framework.hypotheses import (
     prospect_of,
 )
 from x402_django.rest_framework.quotes import known_quote, quote_view
+from x402_django.rest_framework.validation import validate_before_payment
 
 if TYPE_CHECKING:
     from rest_framework.request import Request
@@ -48,6 +51,10 @@ class HasPaid(BasePermission):
     The first pass of an unpaid request ends here; the gate takes the payment, outside the view's
     transaction, and the second pass is let in, with ``request.payment`` set. Throttles therefore
     count a paid request once, unless it is an object that is asked for (then each pass counts).
+
+    A request that carries a payment and that the view could not use is refused before anything
+    is taken: what a view creates is validated by its serializer first (``CreateModelMixin``), and
+    a view's own ``validate_request(request)`` may raise, too.
 
     Two things to know:
 
@@ -110,6 +117,8 @@ class HasPaid(BasePermission):
             raise PaymentUnavailableAPIException(trouble) from trouble
         if _pays_for(state, quote):
             return True
+        if payment_headers(http) and not is_known_payment(http):
+            validate_before_payment(request, view)
         state.asked = quote
         raise PaymentRequiredAPIException(challenge_for(http, quote))
 

@@ -8,12 +8,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from x402_django.conf import x402
 from x402_django.exceptions import PriceNotConfigured
+from x402_django.extensions.bazaar import KEY as BAZAAR
 from x402_django.http.quoting import quote_for
 from x402_django.pricing import PaidViewOptions, Quote
 from x402_django.rest_framework.hypotheses import assuming, django_request
+from x402_django.rest_framework.json_schema import bazaar_options
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -89,8 +93,17 @@ def _options(request: Request, view: APIView) -> PaidViewOptions:
         pay_to=code_payee if hasattr(view, "get_pay_to") else None,
         minimum=getattr(view, "minimum_price", None),
         maximum=getattr(view, "maximum_price", None),
-        extensions=getattr(view, "payment_extensions", {}),
+        extensions=_extensions(request, view),
     )
+
+
+def _extensions(request: Request, view: APIView) -> Mapping[str, Mapping[str, Any] | bool]:
+    """What the view says to extensions; to ``bazaar`` also what its serializer says."""
+    said: Mapping[str, Mapping[str, Any] | bool] = getattr(view, "payment_extensions", {})
+    own = said.get(BAZAAR, {})
+    if BAZAAR not in x402.extensions or not isinstance(own, Mapping):
+        return said
+    return {**said, BAZAAR: {**bazaar_options(view, request.method or "GET"), **own}}
 
 
 def _kwargs(view: APIView) -> Any:

@@ -18,7 +18,9 @@ from django.test import AsyncClient, Client
 
 from x402_django.constants import (
     EXACT_PROXY_ADDRESS,
+    IDEMPOTENCY_KEY_HEADER,
     PAYMENT_HEADERS,
+    PAYMENT_IDENTIFIER,
     PAYMENT_REQUIRED_HEADER,
     PAYMENT_RESPONSE_HEADER,
     PAYMENT_SIGNATURE_HEADER,
@@ -196,11 +198,19 @@ class Payer:
         self, challenge: HttpResponse, *, version: int = 2, **overrides: Any
     ) -> dict[str, str]:
         """The request headers that answer a 402; ``overrides`` change the authorization."""
+        named = self._identifier_for(challenge)
         if version == 1:
             offer = json.loads(challenge.content)["accepts"][0]
-            return {V1_PAYMENT_HEADER: encode(self.payload_v1(offer, **overrides))}
+            return {V1_PAYMENT_HEADER: encode(self.payload_v1(offer, **overrides)), **named}
         offer = decode(challenge[PAYMENT_REQUIRED_HEADER])["accepts"][0]
-        return {PAYMENT_SIGNATURE_HEADER: encode(self.payload(offer, **overrides))}
+        return {PAYMENT_SIGNATURE_HEADER: encode(self.payload(offer, **overrides)), **named}
+
+    def _identifier_for(self, challenge: HttpResponse) -> dict[str, str]:
+        """A name for the purchase, where one is required; the header is for both versions."""
+        declared = decode(challenge[PAYMENT_REQUIRED_HEADER]).get("extensions", {})
+        if not declared.get(PAYMENT_IDENTIFIER, {}).get("info", {}).get("required"):
+            return {}
+        return {IDEMPOTENCY_KEY_HEADER: f"pay_{secrets.token_hex(16)}"}
 
 
 class PayingMixin:

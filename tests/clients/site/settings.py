@@ -10,6 +10,9 @@ from x402_django.chain.devchain import deployment
 ROOT_URLCONF = "tests.clients.site.urls"
 WSGI_APPLICATION = "tests.clients.site.wsgi.application"
 
+#: Nothing is signed without a format.
+SIGNING = {"KEY_ENV": "SITE_SETTLER_KEY", "FORMAT": os.environ.get("SITE_SIGNATURE_FORMAT")}
+
 X402 = {
     "PAY_TO": os.environ["SITE_PAY_TO"],
     "NETWORKS": {
@@ -34,7 +37,10 @@ X402 = {
         }
     },
     "SETTLEMENT_TIMEOUT": float(os.environ.get("SITE_SETTLEMENT_TIMEOUT", "25")),
+    "EXTENSIONS": {"sign-in-with-x": {}},
     "SERVICE_FACILITATOR": "default",
+    "EXTENSIONS": {"offer-receipt": {"OPTIONS": SIGNING}} if SIGNING["FORMAT"] else {},
+    "BASE_URL": os.environ.get("SITE_BASE_URL"),
     "FACILITATORS": {
         "default": {
             "BACKEND": "x402_django.facilitators.LocalFacilitator",

@@ -33,6 +33,12 @@ def counted(request: HttpRequest) -> HttpResponse:
     return JsonResponse(answer)
 
 
+@payment_required("$0.01", session_access=3600)
+def kept(request: HttpRequest) -> HttpResponse:
+    """Whoever has paid may come back for an hour."""
+    return JsonResponse(count_run(request))
+
+
 @transaction.non_atomic_requests  # Django runs no async view in a transaction
 @payment_required("$0.02")
 async def counted_async(request: HttpRequest) -> HttpResponse:

@@ -17,6 +17,7 @@ from x402_django.exceptions import ConfigurationError, RpcUnavailable
 from x402_django.management.progress import Progress
 from x402_django.management.reconciliation import AsJson, AsText, Presentation
 from x402_django.models import Receipt
+from x402_django.protocol.networks import is_evm
 
 if TYPE_CHECKING:
     from x402_django.payments.period import Period
@@ -84,10 +85,15 @@ class Command(BaseCommand):
                 raise CommandError(
                     f"X402['NETWORKS'] has no entry for {options['network']!r}.", returncode=2
                 )
+            if not is_evm(options["network"]):
+                raise CommandError(_not_read(options["network"]), returncode=2)
             return [options["network"]]
         readable = {name for name, network in x402.networks.items() if network.has_rpc}
         booked = set(Receipt.objects.order_by().values_list("network", flat=True).distinct())
-        networks = sorted(readable | booked)
+        for network in sorted(booked):
+            if not is_evm(network):
+                self.stderr.write(_not_read(network))
+        networks = sorted(name for name in readable | booked if is_evm(name))
         if blocks and len(networks) > 1:
             raise CommandError("Blocks are those of one network: add --network.", returncode=2)
         return networks
@@ -99,6 +105,14 @@ class Command(BaseCommand):
         if first is not None or last is not None:
             return period_by_blocks(network, first, last)
         return period_by_time(network, options["since"], options["until"])
+
+
+def _not_read(network: str) -> str:
+    count = Receipt.objects.filter(network=network).count()
+    return (
+        f"{network} is not read by this site: its {count} receipts rest on the facilitator's word "
+        "and are not compared."
+    )
 
 
 def moment(text: str) -> datetime:

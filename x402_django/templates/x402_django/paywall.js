@@ -33,18 +33,22 @@
     return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
   }
 
+  function randomHex(length) {
+    const random = crypto.getRandomValues(new Uint8Array(length));
+    return Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  }
+
   /** Have the wallet sign an EIP-3009 authorization for `offer`; the header that pays with it. */
   async function sign(wallet, account, { accepted, chain, amount }) {
     progress("sign", { amount });
     const now = Math.floor(Date.now() / 1000 + clockSkew);
-    const random = crypto.getRandomValues(new Uint8Array(32));
     const authorization = {
       from: account,
       to: accepted.payTo,
       value: accepted.amount,
       validAfter: String(now - 600),
       validBefore: String(now + accepted.maxTimeoutSeconds),
-      nonce: "0x" + Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join(""),
+      nonce: "0x" + randomHex(32),
     };
     const fields = (text) =>
       text.split(", ").map((field) => ({ type: field.split(" ")[0], name: field.split(" ")[1] }));
@@ -71,7 +75,12 @@
       method: "eth_signTypedData_v4",
       params: [account, JSON.stringify(typed)],
     });
-    return base64({ x402Version: 2, accepted, payload: { signature, authorization } });
+    return base64({
+      x402Version: 2,
+      accepted,
+      payload: { signature, authorization },
+      extensions: { "payment-identifier": { info: { id: randomHex(16) } } },
+    });
   }
 
   async function pay(wallet) {

@@ -1,0 +1,13 @@
+"""URLs whose place is given: ``path("", include("x402_django.root_urls"))``.
+
+``x402_django.urls`` may stand under any prefix; these are looked for under ``/.well-known/``.
+"""
+
+from django.urls import path
+
+from x402_django.http.keys import did_document
+
+app_name = "x402-root"
+urlpatterns = [
+    path(".well-known/did.json", did_document, name="did"),
+]

@@ -37,9 +37,11 @@ X402 = {
         }
     },
     "SETTLEMENT_TIMEOUT": float(os.environ.get("SITE_SETTLEMENT_TIMEOUT", "25")),
-    "EXTENSIONS": {"sign-in-with-x": {}},
+    "EXTENSIONS": {
+        "sign-in-with-x": {},
+        "offer-receipt": {"OPTIONS": SIGNING} if SIGNING["FORMAT"] else None,
+    },
     "SERVICE_FACILITATOR": "default",
-    "EXTENSIONS": {"offer-receipt": {"OPTIONS": SIGNING}} if SIGNING["FORMAT"] else {},
     "BASE_URL": os.environ.get("SITE_BASE_URL"),
     "FACILITATORS": {
         "default": {

@@ -33,6 +33,7 @@ from x402_django.payments.identifiers import (
     may_serve,
 )
 from x402_django.payments.machine import Step, advance
+from x402_django.payments.pruning import is_pruned
 from x402_django.pricing import Quote
 from x402_django.protocol.transfer_methods import method_of
 from x402_django.protocol.types import PresentedPayment, SignedPayment
@@ -185,6 +186,7 @@ def known_payment(presented: PresentedPayment) -> Payment | None:
 def _is_same(presented: PresentedPayment, row: Payment) -> bool:
     return (
         row.scheme == presented.scheme
+        and not is_pruned(row.payload)
         and method_of(row.payload) is presented.method
         and presented.method.read(row.payload, row.scheme) == presented.terms
     )

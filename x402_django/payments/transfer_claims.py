@@ -126,7 +126,7 @@ def _refuse_late(challenge: TransferChallenge) -> None:
 
 def _authenticate(existing: Payment, evidence: Evidence) -> None:
     """Make sure that the payer presents the proof again, and not somebody who knows its ids."""
-    if existing.payload["signature"] == evidence.proof.payload_dict()["signature"]:
+    if existing.payload.get("signature", "") == evidence.proof.payload_dict()["signature"]:
         return
     if evidence.signer() == existing.payer or is_signed_by_wallet(evidence, existing.payer):
         return

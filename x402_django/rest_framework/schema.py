@@ -23,7 +23,7 @@ from x402_django.constants import (
     PAYMENT_RESPONSE_HEADER,
     PAYMENT_SIGNATURE_HEADER,
 )
-from x402_django.http.middleware import ASKS_ATTRIBUTE
+from x402_django.http.asking import ASKS_ATTRIBUTE
 from x402_django.rest_framework.hypotheses import contains
 from x402_django.rest_framework.permissions import HasPaid
 

@@ -1,0 +1,175 @@
+"""What may be forgotten, and when. Receipts never are, nor what was charged, nor who owes whom.
+
+==============  ============================================================================
+responses       stored for replay, past ``RESPONSE_STORE_TTL``: emptied, as the periodic task does
+uncharged       payments that were rejected, released, failed or expired: deleted, with their
+                history. Only where the authorization's time is over, so that no chain can take it
+                any more, nothing was delivered for it, and nothing in the books names it
+personal        of payments that were charged and are final: what came with them beside the
+                receipt's facts (signatures, extensions): emptied
+==============  ============================================================================
+
+Each step is a few hundred rows in a transaction of its own: it may be killed and run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django.db import router, transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
+
+from x402_django import clock
+from x402_django.conf import x402
+from x402_django.models import (
+    ChainTransaction,
+    ChainTransactionItem,
+    Payment,
+    PaymentEvent,
+    Receipt,
+)
+from x402_django.payments.maintenance import purge_stored_responses
+
+State = Payment.State
+
+#: Rows per transaction.
+CHUNK: Final = 500
+#: Seconds after an authorization's end until no reorganisation can bring it back.
+_OVER_FOR: Final = 24 * 3600
+#: The mark of a payload that was emptied.
+PRUNED: Final = "pruned"
+
+_UNCHARGED: Final = (State.REJECTED, State.RELEASED, State.FAILED, State.EXPIRED)
+_CLOSED: Final = (State.FINAL, State.REFUNDED, State.WAIVED)
+#: Of a payload, what only its payer could make.
+_SECRETS: Final = ("signature", "transaction", "extensions")
+
+
+@dataclass(slots=True)
+class Pruned:
+    """How many responses were emptied, payments deleted, and payloads emptied."""
+
+    responses: int = 0
+    uncharged: int = 0
+    personal: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"stored responses emptied: {self.responses}, uncharged payments deleted: "
+            f"{self.uncharged}, payloads of charged ones emptied: {self.personal}"
+        )
+
+
+def least_age() -> timedelta:
+    """How old an uncharged payment must be: who failed lately is remembered (threat 9)."""
+    return timedelta(seconds=max(_OVER_FOR, x402.failed_payer_memory))
+
+
+def count(*, uncharged: timedelta, personal: timedelta | None) -> Pruned:
+    """What ``prune`` would do, without doing it."""
+    now = clock.now()
+    return Pruned(
+        responses=Payment.objects.filter(response_expires_at__lt=now).count(),
+        uncharged=_uncharged(now - uncharged).count(),
+        personal=0 if personal is None else _personal(now - personal).count(),
+    )
+
+
+def prune(
+    *,
+    uncharged: timedelta,
+    personal: timedelta | None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Pruned:
+    """Forget what is older than that; ``personal`` None: keep what came with charged payments.
+
+    ``progress`` gets the rows done so far. Raises ValueError for an ``uncharged`` below
+    ``least_age``.
+    """
+    if uncharged < least_age():
+        raise ValueError(f"Uncharged payments are kept for {least_age().days} days at least.")
+    done = Pruned()
+    now = clock.now()
+    while emptied := purge_stored_responses():
+        done.responses += emptied
+    for keys in _chunks(_uncharged(now - uncharged)):
+        done.uncharged += _delete(keys, now - uncharged)
+        progress(done.uncharged)
+    if personal is not None:
+        for keys in _chunks(_personal(now - personal)):
+            done.personal += _empty(keys)
+            progress(done.uncharged + done.personal)
+    return done
+
+
+def is_pruned(payload: dict[str, Any]) -> bool:
+    """Whether what the payer signed is no longer there."""
+    return PRUNED in payload
+
+
+def _uncharged(before: datetime) -> QuerySet[Payment]:
+    named = (
+        Receipt.objects.filter(payment=OuterRef("pk")),
+        ChainTransactionItem.objects.filter(payment=OuterRef("pk")),
+        ChainTransaction.objects.filter(Q(payments=OuterRef("pk")) | Q(prepares=OuterRef("pk"))),
+        Payment.objects.filter(superseded_by=OuterRef("pk")),
+    )
+    rows = Payment.objects.filter(
+        state__in=_UNCHARGED,
+        state_changed_at__lt=before,
+        valid_before__lt=clock.timestamp() - _OVER_FOR,
+        settled_at__isnull=True,
+        delivered_at__isnull=True,
+    )
+    for names in named:
+        rows = rows.filter(~Exists(names))
+    return rows
+
+
+def _personal(before: datetime) -> QuerySet[Payment]:
+    return Payment.objects.filter(
+        state__in=_CLOSED,
+        state_changed_at__lt=before,
+        valid_before__lt=clock.timestamp() - _OVER_FOR,
+        **{f"payload__{PRUNED}__isnull": True},
+    )
+
+
+def _chunks(rows: QuerySet[Payment]) -> Iterator[list[int]]:
+    """The keys of ``rows``, some hundred at a time, each once."""
+    last = 0
+    while True:
+        keys = list(rows.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:CHUNK])
+        if not keys:
+            return
+        yield keys
+        last = keys[-1]
+
+
+def _delete(keys: list[int], before: datetime) -> int:
+    """Delete those of ``keys`` that are still uncharged. The history goes with its payment."""
+    alias = router.db_for_write(Payment)
+    with transaction.atomic(using=alias):
+        # Locked, where the database can: nobody claims one of them again meanwhile.
+        rows = _uncharged(before).using(alias).filter(pk__in=keys)
+        if transaction.get_connection(alias).features.has_select_for_update:
+            rows = rows.select_for_update(of=("self",))
+        held = list(rows.values_list("pk", flat=True))
+        history: QuerySet[PaymentEvent] = QuerySet(PaymentEvent, using=alias)
+        history.filter(payment__in=held)._raw_delete(alias)
+        Payment.objects.using(alias).filter(pk__in=held).delete()
+    return len(held)
+
+
+def _empty(keys: list[int]) -> int:
+    alias = router.db_for_write(Payment)
+    rows = list(Payment.objects.using(alias).filter(pk__in=keys).only("payload", "extensions"))
+    for row in rows:
+        kept = {name: value for name, value in row.payload.items() if name not in _SECRETS}
+        row.payload = {**kept, PRUNED: True}
+        row.extensions = {}
+    with transaction.atomic(using=alias):
+        return Payment.objects.using(alias).bulk_update(rows, ["payload", "extensions"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.test import Client
 
 from tests.chain.approvals import penniless, sign_approval
 from tests.chain.permits import approving_payer
@@ -34,17 +33,6 @@ def charged(body: dict[str, Any], amount: int) -> dict[str, Any]:
 @pytest.fixture
 def body(service: Any) -> dict[str, Any]:
     return ask(Payer(approving_payer()), asked=asked_upto())
-
-
-def test_it_says_who_settles_and_what_it_pays_for(service: Any) -> None:
-    answer = Client().get("/facilitator/supported").json()
-    kinds = [(kind["x402Version"], kind["scheme"], kind.get("extra")) for kind in answer["kinds"]]
-    assert kinds == [
-        (2, "exact", None),
-        (1, "exact", None),
-        (2, "upto", {"facilitatorAddress": SETTLER.address}),
-    ]
-    assert answer["extensions"] == ["eip2612GasSponsoring", "erc20ApprovalGasSponsoring"]
 
 
 def test_what_was_charged_is_what_moves_and_once(caller: Caller, body: dict[str, Any]) -> None:

@@ -105,7 +105,7 @@ class PaymentMiddleware:
         self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
     ) -> HttpResponseBase | None:
         options = getattr(view, OPTIONS_ATTRIBUTE, None)
-        if options is None and (_asks_itself(view) or is_never_for_sale(view)):
+        if options is None and (asks_itself(view) or is_never_for_sale(view)):
             return None
         return _open_for_view(request, view, options)
 
@@ -114,7 +114,7 @@ class PaymentMiddleware:
     ) -> HttpResponseBase | None:
         options = getattr(view, OPTIONS_ATTRIBUTE, None)
         if options is None and (
-            _asks_itself(view) or _surely_free(request) or is_never_for_sale(view)
+            asks_itself(view) or _surely_free(request) or is_never_for_sale(view)
         ):
             return None
         return await sync_to_async(_open_for_view)(request, view, options)
@@ -216,7 +216,7 @@ def _cannot_be_sold(request: HttpRequest, trouble: ServiceUnavailable) -> HttpRe
 
 
 @lru_cache(maxsize=4096)
-def _asks_itself(view: Callable[..., Any]) -> bool:
+def asks_itself(view: Callable[..., Any]) -> bool:
     """Whether a DRF view's permissions contain one that asks for payment (``HasPaid``)."""
     view_class = getattr(view, "cls", None)
     if getattr(view_class, ASKS_ATTRIBUTE, False):

@@ -25,6 +25,8 @@ DEFAULTS: Final[dict[str, Any]] = {
     "NETWORKS": {},
     "FACILITATORS": {},
     "BASE_URL": None,
+    "CORS_ORIGINS": (),
+    "DISCOVERY": True,
     "RULES_MAX_AGE": 4.0,
     "PRICE_GRACE": 60,
     "MAX_HEADER_BYTES": 8192,
@@ -177,6 +179,16 @@ class X402Settings:
         """Origin of canonical resource URLs, e.g. ``https://shop.example``; no trailing slash."""
         value = self._get("BASE_URL")
         return value.rstrip("/") if value else None
+
+    @property
+    def discovery(self) -> bool:
+        """Whether the site lists what it sells, where it includes our URLs."""
+        return self._get("DISCOVERY") is True
+
+    @property
+    def cors_origins(self) -> tuple[str, ...]:
+        """Origins whose pages may buy; ``"*"`` among them: all."""
+        return tuple(self._get("CORS_ORIGINS"))
 
     @property
     def rules_max_age(self) -> float:

@@ -61,6 +61,7 @@ def send(
     data: bytes,
     payment_id: int | None = None,
     prepares: int | None = None,
+    value: int = 0,
     facilitator: str = "",
     gas_limit: int | None = None,
     max_gas: int = MAX_GAS,
@@ -79,6 +80,7 @@ def send(
         data: the call.
         payment_id: the Payment this settles, if it settles one.
         prepares: the Payment whose settlement this prepares, if it does.
+        value: wei to send along.
         facilitator: alias of who settles it.
         gas_limit: by default what a simulation needs and a quarter more.
         max_gas: a simulation that needs more is refused.
@@ -89,7 +91,9 @@ def send(
         SettlementFailed: it would need more than ``max_gas``. Nothing was sent.
         RpcUnavailable: no node was there, or all refused it. Nothing was sent.
     """
-    draft = replace(_draft(network, account, to, data, gas_limit, max_gas), prepares=prepares)
+    draft = replace(
+        _draft(network, account, to, data, gas_limit, max_gas, value), prepares=prepares
+    )
     if payment_id is not None:
         draft = replace(draft, passengers=(Passenger(payment_id),), facilitator=facilitator)
     for _ in range(_ATTEMPTS):
@@ -254,6 +258,7 @@ def _draft(
     data: bytes,
     gas_limit: int | None,
     max_gas: int,
+    value: int,
 ) -> Draft:
     w3 = get_web3(network)
     to = checksum(to)
@@ -265,6 +270,7 @@ def _draft(
                 "from": account.address,
                 "to": to,
                 "data": HexStr("0x" + data.hex()),
+                "value": value,
                 **fees.as_transaction(),
             }
             gas_limit = estimate_gas(w3, call)
@@ -272,7 +278,7 @@ def _draft(
         raise SettlementFailed(
             "Settling this payment needs too much gas.", code="gas_limit_exceeded"
         )
-    return Draft(network, account, to, data, gas_limit, fees)
+    return Draft(network, account, to, data, gas_limit, fees, value=value)
 
 
 def _send_orphans(row: ChainTransaction) -> None:

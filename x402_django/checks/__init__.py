@@ -7,6 +7,7 @@
 ``middleware``      the gate is installed, once, and nothing undoes it
 ``extensions``      extensions of the protocol can be loaded
 ``proofs``          transfer proofs
+``cors``            buyers that are pages of other origins
 ``deployment``      what is fine at home and hurts in production
 ``service``         the facilitator service can settle, in time for who asks
 ``webhooks``        notices about the chain can be verified
@@ -17,6 +18,7 @@ Checks read the setting as the site wrote it: a wrong value must be reported, no
 asks the network, and none but ``database`` asks a database. Facilitators report ids from 030.
 """
 
+from x402_django.checks.cors import check_cors
 from x402_django.checks.database import check_ways_of_being_paid
 from x402_django.checks.deployment import (
     check_base_url,
@@ -46,6 +48,7 @@ __all__ = [
     "check_base_url",
     "check_celery",
     "check_chain_webhooks",
+    "check_cors",
     "check_extensions",
     "check_facilitators",
     "check_keys",

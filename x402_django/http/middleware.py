@@ -13,7 +13,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
@@ -25,6 +24,8 @@ from x402_django.exceptions import PaymentRequired, ServiceUnavailable
 from x402_django.extensions.registry import may_admit
 from x402_django.http import responses
 from x402_django.http.access import presented_access
+from x402_django.http.asking import asks_itself
+from x402_django.http.cors import is_preflight, open_to_origin, preflight_response
 from x402_django.http.gate import abandon, close_gate, open_gate
 from x402_django.http.quoting import quote_for
 from x402_django.http.resource import carries_payment
@@ -40,8 +41,6 @@ logger = logging.getLogger("x402_django.http")
 
 #: Where decorators and mixins leave a view's options.
 OPTIONS_ATTRIBUTE = "x402_paid"
-#: On a DRF permission or view class: the view asks for payment itself, if its permissions say so.
-ASKS_ATTRIBUTE = "x402_asks"
 #: What DRF's authentication writes on Django's request.
 _IDENTITY = ("user", "auth")
 
@@ -74,9 +73,9 @@ class PaymentMiddleware:
         if state.asked is not None and not state.is_open:
             answer = _answer_asked(request, state, response)
             if answer is not None:
-                return answer
+                return open_to_origin(request, answer)
             response = self.get_response(request)
-        return _finish(request, state, response)
+        return _leave(request, state, _finish(request, state, response))
 
     async def _call_async(self, request: HttpRequest) -> HttpResponseBase:
         state = _attach(request)
@@ -84,11 +83,11 @@ class PaymentMiddleware:
         if state.asked is not None and not state.is_open:
             answer = await sync_to_async(_answer_asked)(request, state, response)
             if answer is not None:
-                return answer
+                return open_to_origin(request, answer)
             response = await self._respond(request, state)
-        if not state.is_open and state.asked is None:
-            return response
-        return await sync_to_async(_finish)(request, state, response)
+        if state.is_open or state.asked is not None:
+            response = await sync_to_async(_finish)(request, state, response)
+        return _leave(request, state, response)
 
     async def _respond(self, request: HttpRequest, state: GateState) -> HttpResponseBase:
         try:
@@ -105,17 +104,19 @@ class PaymentMiddleware:
         self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
     ) -> HttpResponseBase | None:
         options = getattr(view, OPTIONS_ATTRIBUTE, None)
-        if options is None and (asks_itself(view) or is_never_for_sale(view)):
+        if options is None and is_never_for_sale(view):
             return None
+        if options is None and asks_itself(view):
+            return _leave_to_view(request)
         return _open_for_view(request, view, options)
 
     async def _process_view_async(
         self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
     ) -> HttpResponseBase | None:
         options = getattr(view, OPTIONS_ATTRIBUTE, None)
-        if options is None and (
-            asks_itself(view) or _surely_free(request) or is_never_for_sale(view)
-        ):
+        if options is None and asks_itself(view):
+            return _leave_to_view(request)
+        if options is None and (_surely_free(request) or is_never_for_sale(view)):
             return None
         return await sync_to_async(_open_for_view)(request, view, options)
 
@@ -195,6 +196,8 @@ def _open_for_view(
     state: GateState = getattr(request, ATTRIBUTE)
     if state.is_open:  # the second run of a view that asked
         return None
+    if options is not None and request.method == "OPTIONS":
+        return _answer_options(request, view, state)
     try:
         quote = quote_for(request, options, _url_name(request))
     except ServiceUnavailable as trouble:
@@ -202,36 +205,36 @@ def _open_for_view(
         return _cannot_be_sold(request, trouble)
     if quote is None:
         return None
+    state.is_sold = True
     if request.method == "OPTIONS":
-        return None if hasattr(view, "cls") else responses.options_response(view)
+        return _answer_options(request, view, state)
     answer = open_gate(request, state, quote)
     state.answered = answer is not None
     return answer
+
+
+def _answer_options(
+    request: HttpRequest, view: Callable[..., Any], state: GateState
+) -> HttpResponseBase | None:
+    """Free, and without asking what it would cost. REST framework's views answer themselves."""
+    state.is_sold = True
+    if is_preflight(request):
+        return preflight_response(request)
+    return None if hasattr(view, "cls") else responses.options_response(view)
+
+
+def _leave_to_view(request: HttpRequest) -> HttpResponseBase | None:
+    """A view that asks for payment itself. A preflight is answered for it: it has no credentials,
+    without which the view might refuse it."""
+    state: GateState = getattr(request, ATTRIBUTE)
+    state.is_sold = True
+    return preflight_response(request) if is_preflight(request) else None
 
 
 def _cannot_be_sold(request: HttpRequest, trouble: ServiceUnavailable) -> HttpResponseBase:
     """503. What is wrong is the operator's to know; the client gets the class's own sentence."""
     logger.error("%s %s cannot be sold: %s", request.method, request.path, trouble)
     return responses.error_response(request, 503, type(trouble)())
-
-
-@lru_cache(maxsize=4096)
-def asks_itself(view: Callable[..., Any]) -> bool:
-    """Whether a DRF view's permissions contain one that asks for payment (``HasPaid``)."""
-    view_class = getattr(view, "cls", None)
-    if getattr(view_class, ASKS_ATTRIBUTE, False):
-        return True
-    permissions: Any = getattr(view, "initkwargs", {}).get("permission_classes")
-    if permissions is None:
-        permissions = getattr(view_class, "permission_classes", ())
-    return any(_mentions_asking(permission) for permission in permissions)
-
-
-def _mentions_asking(permission: Any) -> bool:
-    if getattr(permission, ASKS_ATTRIBUTE, False):
-        return True
-    operands = (getattr(permission, name, None) for name in ("op1_class", "op2_class"))
-    return any(_mentions_asking(operand) for operand in operands if operand is not None)
 
 
 def _answer_asked(
@@ -268,6 +271,11 @@ def _take_payment(
     state.answered = answer is not None
     _restore_identity(request, state)
     return answer
+
+
+def _leave(request: HttpRequest, state: GateState, response: HttpResponseBase) -> HttpResponseBase:
+    """The last touch to an answer, whoever gave it."""
+    return open_to_origin(request, response) if state.is_sold or state.is_open else response
 
 
 def _finish(request: HttpRequest, state: GateState, response: HttpResponseBase) -> HttpResponseBase:

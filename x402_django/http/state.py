@@ -49,6 +49,8 @@ class GateState:
     #: The earlier payment whose session access lets this browser in; nothing is taken for it.
     access: Payment | None = None
     refusal: PaymentRefused | None = None
+    #: The view is for sale, whoever asks for it and however.
+    is_sold: bool = False
     #: The response is final: a challenge, an error or a replay that the gate made itself.
     answered: bool = False
     #: Who the request was from, as the middleware outside said, before the view's first run.

@@ -79,7 +79,7 @@ class Command(BaseCommand):
         if url is None or url == "-":
             self._say("outside: not looked at: give --url, or set X402['BASE_URL']")
             return
-        routes = paid_routes() + [PaidRoute("", path, path) for path in options["path"]]
+        routes = paid_routes() + [PaidRoute(path, path) for path in options["path"]]
         with http_client(options["timeout"]) as client:
             visit = Visit(url, client, routes)
             self._examine("outside", {"reachable": visit.reachable})

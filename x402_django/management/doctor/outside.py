@@ -170,14 +170,15 @@ class Visit:
             yield Symptom(
                 "cors_exposed",
                 "Browsers of other origins may ask, but not read the challenge.",
-                "Put CorsMiddleware before PaymentMiddleware, or name "
+                "Name the origins in X402['CORS_ORIGINS']; or, with django-cors-headers, name "
                 f"{PAYMENT_REQUIRED_HEADER} and PAYMENT-RESPONSE in CORS_EXPOSE_HEADERS.",
             )
         if "payment-signature" not in allowed and allowed != "*":
             yield Symptom(
                 "cors_allowed",
                 "Browsers of other origins may ask, but not send a payment.",
-                "Name payment-signature and x-payment in CORS_ALLOW_HEADERS.",
+                "Name the origins in X402['CORS_ORIGINS']; or, with django-cors-headers, name "
+                "payment-signature and x-payment in CORS_ALLOW_HEADERS.",
             )
 
     def address(self) -> Iterator[Symptom]:

@@ -26,6 +26,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "FACILITATORS": {},
     "BASE_URL": None,
     "CORS_ORIGINS": (),
+    "DISCOVERY": True,
     "RULES_MAX_AGE": 4.0,
     "PRICE_GRACE": 60,
     "MAX_HEADER_BYTES": 8192,
@@ -178,6 +179,11 @@ class X402Settings:
         """Origin of canonical resource URLs, e.g. ``https://shop.example``; no trailing slash."""
         value = self._get("BASE_URL")
         return value.rstrip("/") if value else None
+
+    @property
+    def discovery(self) -> bool:
+        """Whether the site lists what it sells, where it includes our URLs."""
+        return self._get("DISCOVERY") is True
 
     @property
     def cors_origins(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from django.urls import path
 
 from x402_django.http import health
 from x402_django.http.chain_webhooks import receive
+from x402_django.http.discovery import discovery, openapi
 from x402_django.http.keys import keys
 from x402_django.http.metrics import metrics
 from x402_django.http.pay_page import pay_page
@@ -11,6 +12,8 @@ from x402_django.http.status import identified_payment, payment_status
 
 app_name = "x402"
 urlpatterns = [
+    path("discovery/", discovery, name="discovery"),
+    path("openapi.json", openapi, name="openapi"),
     path("keys/", keys, name="keys"),
     path("payments/<slug:public_id>/", payment_status, name="payment-status"),
     path(

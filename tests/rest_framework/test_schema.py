@@ -66,7 +66,7 @@ def described_views() -> tuple[type, type, type, type]:
 
 
 @pytest.fixture
-def schema(settings):
+def schema(settings, db):
     settings.REST_FRAMEWORK = {"DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema"}
     words, own, named, unsold = described_views()
     router = SimpleRouter()
@@ -99,7 +99,15 @@ def test_a_sold_operation_says_what_it_asks(schema, url, method):
         "$ref": "#/components/schemas/X402PaymentRequired"
     }
     assert list(answer["headers"]) == ["PAYMENT-REQUIRED"]
-    assert names(operation) == ["PAYMENT-SIGNATURE"]
+    assert names(operation) == ["PAYMENT-SIGNATURE", "X-PAYMENT"]
+    assert operation["x-payment-info"]["price"] == {
+        "mode": "fixed", "currency": "USD", "amount": "0.02",
+    }  # fmt: skip
+    assert operation["x-payment-info"]["protocols"] == [{"x402": {}}]
+    assert (
+        answer["content"]["application/json"]["example"]["accepts"][0]["maxAmountRequired"]
+        == "20000"
+    )
     ok = operation["responses"]["200" if method == "get" else "201"]
     assert list(ok["headers"]) == ["PAYMENT-RESPONSE"]
     assert schema["components"]["schemas"]["X402PaymentRequired"]["type"] == "object"
@@ -111,7 +119,7 @@ def test_what_extend_schema_says_is_kept(schema):
     assert create["operationId"] == "buy_word"
     assert create["description"] == "A new word."
     assert set(create["responses"]) == {"201", "402"}
-    assert names(create) == ["PAYMENT-SIGNATURE"]
+    assert names(create) == ["PAYMENT-SIGNATURE", "X-PAYMENT"]
 
 
 def test_an_operation_that_describes_its_402_keeps_it(schema):

@@ -18,7 +18,7 @@ def check_transfer_proofs(**kwargs: Any) -> list[CheckMessage]:
             hint="Write True or False.",
             id="x402_django.E008",
         )
-        for key in ("TRANSFER_PROOFS", "ALLOW_UNSIGNED_PROOFS")
+        for key in ("TRANSFER_PROOFS", "ALLOW_UNSIGNED_PROOFS", "DISCOVERY")
         if not isinstance(value(key), bool)
     ]
     if value("ALLOW_UNSIGNED_PROOFS") is True:

@@ -94,6 +94,12 @@ class Bazaar(Extension):
         return [Error(wrong, hint="See docs/extensions.md.", id="x402_django.E068")]
 
 
+def view_options(said: Mapping[str, Mapping[str, Any] | bool]) -> Mapping[str, Any]:
+    """What a view says to this extension, of all that it says to extensions."""
+    own = said.get(KEY)
+    return own if isinstance(own, Mapping) else {}
+
+
 def declaration(
     method: str, options: Mapping[str, Any], *, route: tuple[str, Mapping[str, Any]] | None = None
 ) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from x402_django.extensions.offer_receipt import KEY, OfferReceipt
 from x402_django.extensions.signing import address_of, site_did
 from x402_django.http.pages import page_response, prefers_page
 from x402_django.http.responses import json_response
+from x402_django.http.state import never_for_sale
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 TEMPLATE = "x402_django/keys.html"
 
 
+@never_for_sale
 @cache_control(public=True, max_age=300)
 @require_safe
 def keys(request: HttpRequest) -> HttpResponse:
@@ -33,6 +35,7 @@ def keys(request: HttpRequest) -> HttpResponse:
     return _public(json_response(facts, status=200))
 
 
+@never_for_sale
 @cache_control(public=True, max_age=300)
 @require_safe
 def did_document(request: HttpRequest) -> HttpResponse:

@@ -1,8 +1,10 @@
 """The 402 in the OpenAPI schema, for sites that use drf-spectacular.
 
 Importing this module registers an extension, and the package imports it where drf-spectacular is
-installed: nothing is to be configured. An operation whose permissions contain ``HasPaid`` gets a
-402 response, the request header that pays and the response headers that say what became of it.
+installed: nothing is to be configured. An operation whose permissions contain ``HasPaid``, whose
+view is decorated, or which a rule prices, gets a 402 response with an example, its price
+(``x-payment-info``), the request headers that pay and the response headers that say what became
+of it.
 
 A site with its own ``OpenApiViewExtension`` for a sold view keeps its own; it can name
 ``PaymentAutoSchema`` (in DRF's ``DEFAULT_SCHEMA_CLASS`` or a view's ``schema``) instead.
@@ -12,57 +14,18 @@ from __future__ import annotations
 
 from copy import deepcopy
 from functools import wraps
-from typing import Any, Final, TypeGuard
+from typing import Any, TypeGuard
 
 from drf_spectacular.extensions import OpenApiViewExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent, get_class
 
-from x402_django.constants import (
-    PAYMENT_REQUIRED_HEADER,
-    PAYMENT_RESPONSE_HEADER,
-    PAYMENT_SIGNATURE_HEADER,
-)
-from x402_django.http.asking import ASKS_ATTRIBUTE
+from x402_django.conf import x402
+from x402_django.http.asking import ASKS_ATTRIBUTE, asks_itself
+from x402_django.http.catalogue import class_options, find_resource, paid_resources, terms_of
+from x402_django.http.openapi import CHALLENGE, COMPONENT, describe_payment
 from x402_django.rest_framework.hypotheses import contains
 from x402_django.rest_framework.permissions import HasPaid
-
-_STRING: Final = {"type": "string"}
-
-#: The body of a 402 (x402 v1, "Payment Required Response"), with a sentence for people.
-CHALLENGE: Final[dict[str, Any]] = {
-    "type": "object",
-    "description": "What the request costs, for clients of x402 v1.",
-    "required": ["x402Version", "error", "accepts"],
-    "properties": {
-        "x402Version": {"type": "integer", "example": 1},
-        "error": {"type": "string", "example": "payment_required"},
-        "message": _STRING,
-        "accepts": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["scheme", "network", "maxAmountRequired", "payTo", "asset"],
-                "properties": {
-                    "scheme": {"type": "string", "example": "exact"},
-                    "network": {"type": "string", "example": "base"},
-                    "maxAmountRequired": {
-                        "type": "string",
-                        "description": "In the smallest unit of the token.",
-                        "example": "20000",
-                    },
-                    "resource": {"type": "string", "format": "uri"},
-                    "description": _STRING,
-                    "mimeType": _STRING,
-                    "payTo": _STRING,
-                    "maxTimeoutSeconds": {"type": "integer", "example": 300},
-                    "asset": _STRING,
-                    "extra": {"type": "object", "additionalProperties": {}},
-                },
-            },
-        },
-    },
-}
 
 
 class PaymentSchemaMixin:
@@ -72,8 +35,14 @@ class PaymentSchemaMixin:
         operation: dict[str, Any] | None = super().get_operation(  # type: ignore[misc]
             *args, **kwargs
         )
-        if operation is not None and _is_sold(self.view):  # type: ignore[attr-defined]
-            _describe_payment(operation, _challenge_reference(self))
+        if operation is None:
+            return None
+        view, method = self.view, self.method  # type: ignore[attr-defined]
+        resource = find_resource(self.path, method)  # type: ignore[attr-defined]
+        terms = resource.terms if resource else terms_of(class_options(type(view), {}), "", method)
+        if _asks(view) or (resource is not None and not asks_itself(resource.route.view)):
+            url = (x402.base_url or "") + self.path  # type: ignore[attr-defined]
+            describe_payment(operation, _challenge_reference(self), terms, url)
         return operation
 
 
@@ -86,9 +55,13 @@ class _Sellable(type):
 
     def __subclasscheck__(cls, view: type) -> bool:
         names = (ASKS_ATTRIBUTE, "price", "price_rule", "get_price")
-        return any(hasattr(view, name) for name in names) or any(
-            getattr(permission, ASKS_ATTRIBUTE, False) or hasattr(permission, "op1_class")
-            for permission in getattr(view, "permission_classes", ())
+        return (
+            any(hasattr(view, name) for name in names)
+            or any(
+                getattr(permission, ASKS_ATTRIBUTE, False) or hasattr(permission, "op1_class")
+                for permission in getattr(view, "permission_classes", ())
+            )
+            or any(view is getattr(one.route.view, "cls", None) for one in paid_resources())
         )
 
 
@@ -140,13 +113,14 @@ def _paying_schema(schema_class: type) -> type:
     return type(schema_class.__name__, (PaymentSchemaMixin, schema_class), {})
 
 
-def _is_sold(view: Any) -> bool:
+def _asks(view: Any) -> bool:
+    """Whether the permissions of this operation contain ``HasPaid``."""
     return any(contains(permission, HasPaid) for permission in view.get_permissions())
 
 
 def _challenge_reference(schema: Any) -> dict[str, Any]:
     component = ResolvedComponent(  # type: ignore[no-untyped-call]
-        name="X402PaymentRequired",
+        name=COMPONENT,
         type=ResolvedComponent.SCHEMA,
         schema=deepcopy(CHALLENGE),  # drf-spectacular's hooks edit what they are given
         object=HasPaid,
@@ -154,35 +128,3 @@ def _challenge_reference(schema: Any) -> dict[str, Any]:
     schema.registry.register_on_missing(component)
     reference: dict[str, Any] = component.ref
     return reference
-
-
-def _describe_payment(operation: dict[str, Any], challenge: dict[str, Any]) -> None:
-    """Add to an operation what it does not say itself."""
-    responses: dict[str, Any] = operation.setdefault("responses", {})
-    responses.setdefault(
-        "402",
-        {
-            "description": "Payment required.",
-            "headers": {
-                PAYMENT_REQUIRED_HEADER: {
-                    "description": "What the request costs (x402 v2): base64 of JSON.",
-                    "schema": _STRING,
-                }
-            },
-            "content": {"application/json": {"schema": challenge}},
-        },
-    )
-    for status, response in responses.items():
-        if status.startswith("2"):
-            response.setdefault("headers", {})[PAYMENT_RESPONSE_HEADER] = {
-                "description": "The settlement of the payment, if there was one: base64 of JSON.",
-                "schema": _STRING,
-            }
-    operation.setdefault("parameters", []).append(
-        {
-            "in": "header",
-            "name": PAYMENT_SIGNATURE_HEADER,
-            "description": "A signed payment (x402 v2), the answer to a 402: base64 of JSON.",
-            "schema": _STRING,
-        }
-    )

@@ -1,0 +1,69 @@
+"""The site's own routes, as its URL configuration has them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+from django.urls import URLPattern, URLResolver, get_resolver
+
+#: Applications whose routes are not for sale: Django's admin and this app's own pages.
+_EXCLUDED: Final = frozenset({"admin", "x402", "x402-root"})
+_PARAMETER: Final = re.compile(r"<(?:[^<>:]+:)?([A-Za-z_]\w*)>|\(\?P<([A-Za-z_]\w*)>[^()]*\)")
+_PLAIN: Final = re.compile(r"/[\w\-./~%{}@:]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """``name`` as ``request.resolver_match.view_name`` has it, namespaces included; may be empty.
+
+    ``pattern`` is as people write it: ``/articles/<slug:slug>/``.
+    """
+
+    name: str
+    pattern: str
+    view: Callable[..., Any]
+
+    @property
+    def template(self) -> str:
+        """``/articles/{slug}/``; empty for a regular expression that is no such template."""
+        template = _PARAMETER.sub(lambda found: f"{{{found[1] or found[2]}}}", self.pattern)
+        return template if _PLAIN.fullmatch(template) else ""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of its parameters, in order."""
+        return tuple(found[1] or found[2] for found in _PARAMETER.finditer(self.pattern))
+
+
+def site_routes() -> Sequence[Route]:
+    """Every route of the site, in the order of its URL configuration."""
+    return _routes(get_resolver())
+
+
+@lru_cache(maxsize=4)
+def _routes(resolver: URLResolver) -> Sequence[Route]:
+    return tuple(_walk(resolver.url_patterns, "/", ()))
+
+
+def _walk(
+    entries: Sequence[URLPattern | URLResolver], prefix: str, namespaces: tuple[str, ...]
+) -> Iterator[Route]:
+    for entry in entries:
+        pattern = prefix + _readable(str(entry.pattern))
+        if isinstance(entry, URLResolver):
+            if entry.app_name in _EXCLUDED:
+                continue
+            inner = (*namespaces, entry.namespace) if entry.namespace else namespaces
+            yield from _walk(entry.url_patterns, pattern, inner)
+        else:
+            name = ":".join((*namespaces, entry.name)) if entry.name else ""
+            yield Route(name, pattern, entry.callback)
+
+
+def _readable(pattern: str) -> str:
+    """A route as people write it: without the anchors of a regular expression."""
+    return pattern.removeprefix("^").removesuffix("$").removesuffix(r"\Z")

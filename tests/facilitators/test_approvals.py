@@ -14,6 +14,7 @@ from tests.chain.approvals import GAS, penniless, sign_approval, sign_sponsored
 from tests.chain.permits import STRANGER
 from tests.chain.support import NETWORK, PRICE, SETTLER, direct, store, x402_settings
 from tests.settings import PAY_TO
+from x402_django import clock
 from x402_django.chain import approvals, broadcast, outbox
 from x402_django.chain.devchain.deployment import PLAIN_TOKEN_ADDRESS
 from x402_django.constants import PERMIT2_ADDRESS
@@ -230,6 +231,21 @@ def test_what_is_not_mined_in_time_is_gone_on_with_the_next_time(chain) -> None:
     chain.mine(1)
     settle(signed, payment)
     assert sent() == steps(payer.address)
+
+
+def test_what_is_never_mined_is_not_sent_for_ever(chain) -> None:
+    payer = penniless()
+    signed = sign_sponsored(payer)
+    chain.set_automine(False)
+    with pytest.raises(FacilitatorUnavailable):
+        settle(signed)
+    approval = ChainTransaction.objects.get(wallet=payer.address)
+    ChainTransaction.objects.filter(pk=approval.pk).update(status="sent")
+    for days, sends in ((0, 1), (2, 1)):
+        with clock.shifted(timedelta(days=days, seconds=1)):
+            outbox.resume(older_than=timedelta(0))
+        approval.refresh_from_db()
+        assert approval.sends == sends
 
 
 def test_payments_of_one_payer_at_once_share_one_gift(chain) -> None:

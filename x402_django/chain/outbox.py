@@ -19,6 +19,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from django.db.models import F
 from eth_typing import HexStr
 
 from x402_django import clock
@@ -49,6 +50,8 @@ Status = ChainTransaction.Status
 
 #: Nonces tried when the chain says that ours were used by somebody else with the same key.
 _ATTEMPTS: Final = 3
+#: A payer's own transaction this old is not sent again: no other one of ours waits for its nonce.
+_GIVEN_UP: Final = timedelta(days=1)
 #: A signed transaction this old and not known to be sent belongs to a process that died.
 ORPHANED: Final = timedelta(seconds=5)
 
@@ -237,6 +240,7 @@ def resume(*, older_than: timedelta, keepers: Iterable[Keeper] = ()) -> int:
     rows = ChainTransaction.objects.using(alias()).filter(
         status__in=(Status.SIGNED, Status.SENT), created_at__lt=clock.now() - older_than
     )
+    rows = rows.exclude(prepares__payer=F("wallet"), created_at__lt=clock.now() - _GIVEN_UP)
     still_open = 0
     lost: set[str] = set()
     for row in rows.order_by("network", "wallet", "nonce").iterator():

@@ -106,7 +106,8 @@ def _can_meter(method: PaymentMethod) -> bool:
     from x402_django.chain.evidence import has_code  # loads web3
 
     try:
-        return get_facilitator(method.facilitator).settler(method.network) is not None and all(
+        settlers = get_facilitator(method.facilitator).settlers(method.network)
+        return bool(settlers) and all(
             has_code(method.network, address) for address in (PERMIT2_ADDRESS, UPTO_PROXY_ADDRESS)
         )
     except ServiceUnavailable:

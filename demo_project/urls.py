@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from demo_project import views
+from demo_project import mcp, views
 from demo_project.api import ForecastView
 
 urlpatterns = [
@@ -16,6 +16,8 @@ urlpatterns = [
     path("vault/", views.vault, name="vault"),
     path("articles/<slug:slug>/", views.article, name="article"),
     path("broken/", views.broken, name="broken"),
+    path("mcp/", mcp.serve, name="mcp"),
     path("x402/", include("x402_django.urls")),
+    path("", include("x402_django.root_urls")),
     path("admin/", admin.site.urls),
 ]

@@ -121,6 +121,7 @@ class Code:
     OTHER_NAME: Final = "invalid_exact_evm_token_name_mismatch"
     OTHER_VERSION: Final = "invalid_exact_evm_token_version_mismatch"
     UNSUPPORTED_ASSET: Final = "unsupported_asset"
+    SETTLEMENT_EXCEEDS_AMOUNT: Final = "invalid_upto_evm_payload_settlement_exceeds_amount"
     DUPLICATE_SETTLEMENT: Final = "duplicate_settlement"
     INVALID_NOTICE: Final = "invalid_notice"
     INVALID_API_KEY: Final = "invalid_api_key"

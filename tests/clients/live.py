@@ -191,22 +191,34 @@ def live_site(
     interface: Interface = "wsgi",
     database_url: str | None = None,
     settings: str = "tests.clients.site.settings",
+    beside: Site | None = None,
+    facilitator: tuple[str, str] = ("", ""),
 ) -> Iterator[Site]:
-    """A migrated site with its processes; all gone when the block ends."""
+    """A migrated site with its processes; all gone when the block ends.
+
+    ``beside``: on the chain of that site. ``facilitator``: the address of the one that settles,
+    and the secret for it; by default the site's own wallet.
+    """
     with ExitStack() as stack:
-        rpc = stack.enter_context(running_devchain(chain_id=CHAIN_ID))
+        if beside is None:
+            rpc = stack.enter_context(running_devchain(chain_id=CHAIN_ID))
+            chain, rpc_url = rpc.chain, rpc.url
+        else:
+            chain, rpc_url = beside.chain, beside.environment["SITE_RPC_URL"]
         environment = {
             **os.environ,
             "HOME": str(directory),  # gunicorn leaves a control socket there
             "PYTHONPATH": str(ROOT),
             "DJANGO_SETTINGS_MODULE": settings,
             "DATABASE_URL": database_url or f"sqlite:///{directory / 'site.sqlite3'}",
-            "SITE_RPC_URL": rpc.url,
+            "SITE_RPC_URL": rpc_url,
             "SITE_PAY_TO": PAY_TO,
-            "SITE_SETTLER_KEY": rpc.chain.accounts[0].private_key,
+            "SITE_SETTLER_KEY": chain.accounts[0].private_key,
+            "SITE_FACILITATOR_URL": facilitator[0],
+            "SITE_FACILITATOR_SECRET": facilitator[1],
             "SITE_RUNS_FILE": str(directory / "runs"),
         }
-        site = Site(rpc.chain, environment, directory)
+        site = Site(chain, environment, directory)
         stack.callback(site.stop)
         site.manage("migrate", "--verbosity", "0")
         for _ in range(servers):

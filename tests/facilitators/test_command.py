@@ -7,8 +7,12 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
+from tests.chain.permits import offer_permit2
 from tests.chain.support import NETWORK, x402_settings
+from x402_django.models import PaymentMethod
 from x402_django.testing.facilitators import HostileFacilitator, Mood
+
+pytestmark = pytest.mark.django_db
 
 REMOTE = "x402_django.facilitators.RemoteFacilitator"
 
@@ -48,6 +52,15 @@ def test_one_for_other_networks(hostile, monkeypatch) -> None:
     assert said(fails="Not in order: default.") == (
         f"default: settles on none of your networks\n  not on {NETWORK}\n"
     )
+
+
+def test_one_that_does_not_settle_what_a_payment_method_asks_for(hostile) -> None:
+    offer_permit2(scheme="upto")
+    assert said(fails="Not in order: default.") == (
+        f"default: settles on {NETWORK}\n  not on {NETWORK} by the scheme 'upto'\n"
+    )
+    PaymentMethod.objects.update(active=False)
+    assert said() == f"default: settles on {NETWORK}\n"
 
 
 def test_one_that_is_set_up_wrongly(settings) -> None:

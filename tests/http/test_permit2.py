@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.http import JsonResponse
+from django.test import Client
 from eth_account import Account
 
 from tests.chain.permits import approving_payer, offer_permit2, sign_permit, submit
@@ -215,3 +216,15 @@ def test_a_reorganisation_reverses_it_and_it_is_settled_again(chain):
     confirm_pending_payments()
     assert states() == ["settled"]
     assert chain.dollars(PAY_TO) == 10_000
+
+
+def test_the_page_for_people_does_not_sign_for_a_token_that_would_refuse_it(chain):
+    """Its script knows the tokens' own authorizations alone, and is there only for them."""
+    browser = {"Accept": "text/html,*/*;q=0.8", "User-Agent": "Mozilla/5.0"}
+    method = offer_permit2()
+    page = Client().get("/weather/", headers=browser)
+    assert (page.status_code, page["Content-Type"]) == (402, "text/html; charset=utf-8")
+    assert b"x402-data" not in page.content
+    method.transfer_method = "eip3009"
+    method.save()
+    assert b"x402-data" in Client().get("/weather/", headers=browser).content

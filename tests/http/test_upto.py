@@ -21,11 +21,12 @@ from tests.settings import PAY_TO
 from tests.shop import views
 from tests.shop.runs import runs
 from x402_django import clock
+from x402_django.chain.devchain.accounts import dev_accounts
 from x402_django.models import ChainTransaction, Payment, PaymentMethod, PriceRule, Receipt
 from x402_django.payments.confirmation import confirm_pending_payments
 from x402_django.protocol.types import SignedPayment
 from x402_django.testing.chain import dev_chain, reset_dev_chains
-from x402_django.testing.payer import Payer, PayingClient, decode, settlement_of
+from x402_django.testing.payer import Payer, PayingClient, decode, encode, settlement_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -113,7 +114,7 @@ def test_nothing_charged_settles_nothing_and_is_recorded(chain, buyer, query):
     assert payment.delivered_at is not None
     event = payment.events.last()
     assert (event.to_state, event.code) == ("waived", "nothing_charged")
-    assert event.reason == f"The view charged 0 of {MOST}."
+    assert event.reason == f"Charged 0 of {MOST}."
     told = settlement_of(response)
     assert (told["success"], told["amount"], told["transaction"]) == (True, "0", "")
     assert (spent(chain, buyer), ChainTransaction.objects.count()) == (0, 0)
@@ -238,3 +239,30 @@ def test_on_settled_callbacks_run_also_where_nothing_was_charged(chain, buyer, m
     monkeypatch.setattr(views, "JsonResponse", answer)
     assert buyer.pay("GET", "/metered/?charge=0").status_code == 200
     assert runs["shipped"] == 1
+
+
+def test_with_several_facilitators_the_one_that_was_signed_for_settles(chain, buyer, settings):
+    other = dev_accounts()[3]
+    local = "x402_django.facilitators.LocalFacilitator"
+    settings.X402 = {
+        **settings.X402,
+        "FACILITATORS": {
+            "default": {
+                "BACKEND": "x402_django.facilitators.FailoverFacilitator",
+                "OPTIONS": {"FACILITATORS": ["first", "second"]},
+            },
+            "first": {"BACKEND": local, "OPTIONS": {"KEY": SETTLER.private_key}},
+            "second": {"BACKEND": local, "OPTIONS": {"KEY": other.private_key}},
+        },
+    }
+    offers = decode(buyer.get("/metered/?charge=0.01")["PAYMENT-REQUIRED"])["accepts"]
+    settlers = [offer["extra"]["facilitatorAddress"] for offer in offers]
+    assert settlers == [SETTLER.address, other.address]
+
+    for offer in reversed(offers):
+        header = {"PAYMENT-SIGNATURE": encode(buyer.payer.payload(offer))}
+        assert buyer.get("/metered/?charge=0.01", headers=header).status_code == 200
+
+    assert [row.wallet for row in ChainTransaction.objects.order_by("pk")] == settlers[::-1]
+    aliases = Payment.objects.order_by("pk").values_list("facilitator", flat=True)
+    assert (list(aliases), spent(chain, buyer)) == (["second", "first"], 20_000)

@@ -165,8 +165,14 @@ def test_supported_is_public_and_names_the_wallet(service: Any) -> None:
         "kinds": [
             {"x402Version": 2, "scheme": "exact", "network": NETWORK},
             {"x402Version": 1, "scheme": "exact", "network": "dev"},
+            {
+                "x402Version": 2,
+                "scheme": "upto",
+                "network": NETWORK,
+                "extra": {"facilitatorAddress": dev_accounts()[2].address},
+            },
         ],
-        "extensions": [],
+        "extensions": ["eip2612GasSponsoring", "erc20ApprovalGasSponsoring"],
         "signers": {"eip155:*": [dev_accounts()[2].address]},
     }
     assert answer["Cache-Control"] == "public, max-age=60"

@@ -86,7 +86,7 @@ def test_t05_another_spelling_is_the_same_payment(caller: Caller) -> None:
         ({"amount": "9999"}, "invalid_payment_requirements"),
         ({"network": "eip155:8453"}, "unsupported_asset"),
         ({"network": "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp"}, "invalid_network"),
-        ({"scheme": "upto"}, "unsupported_scheme"),
+        ({"scheme": "streaming"}, "unsupported_scheme"),
         ({"asset": "0x" + "11" * 20}, "unsupported_asset"),
         (
             {"extra": {"name": "USD Coin", "version": "1"}},

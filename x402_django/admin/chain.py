@@ -51,6 +51,7 @@ class ChainTransactionAdmin(WarnsOfLowWallets, LedgerAdmin):
         "wallet_link",
         "nonce",
         "to_link",
+        "value_shown",
         "payment_links",
         "prepares_link",
         "replaced_shown",
@@ -107,7 +108,7 @@ class ChainTransactionAdmin(WarnsOfLowWallets, LedgerAdmin):
         )
         return format_html_join("", "<div>{}. {} – {}</div>", lines) or display.EMPTY
 
-    @admin.display(description=_("deploys the payer's wallet for"))
+    @admin.display(description=_("prepares the settlement of"))
     def prepares_link(self, row: ChainTransaction) -> SafeString | str:
         return display.payment_link(row.prepares_id)
 
@@ -123,6 +124,11 @@ class ChainTransactionAdmin(WarnsOfLowWallets, LedgerAdmin):
     @admin.display(description=_("maximum fee per gas"))
     def maximum_fee_shown(self, row: ChainTransaction) -> str:
         return format_amount(row.max_fee_per_gas, _GWEI_DECIMALS, "gwei")
+
+    @admin.display(description=_("sent along"))
+    def value_shown(self, row: ChainTransaction) -> str:
+        """Ether for a payer's own transaction, in the network's own coin."""
+        return format_amount(row.value, _WEI_DECIMALS) if row.value else display.EMPTY
 
     @admin.display(description=_("fee paid"))
     def fee_shown(self, row: ChainTransaction) -> str:

@@ -9,6 +9,7 @@ from eth_typing import HexStr
 from eth_utils.crypto import keccak
 from web3 import Web3
 from web3.exceptions import ContractLogicError
+from web3.types import BlockIdentifier
 
 from x402_django.chain.methods import address_word
 from x402_django.chain.rpc import checksum, get_web3, rpc_errors
@@ -28,6 +29,13 @@ class Funds:
     block_number: int
 
 
+def allowance(signed: SignedPayment) -> int:
+    """What Permit2 may move of the payer's money now, in atomic units. Raises RpcUnavailable."""
+    w3 = get_web3(signed.offer.network)
+    with rpc_errors(signed.offer.network):
+        return _ask(w3, signed.offer.asset, _allowance_call(signed.payer), "latest")
+
+
 def spendable(signed: SignedPayment) -> Funds:
     """What the payer of ``signed`` can spend of its token. Raises RpcUnavailable.
 
@@ -35,22 +43,23 @@ def spendable(signed: SignedPayment) -> Funds:
     """
     offer = signed.offer
     w3 = get_web3(offer.network)
-    payer = address_word(signed.payer)
     with rpc_errors(offer.network):
         number = int(w3.eth.block_number)
-        balance = _ask(w3, offer.asset, _BALANCE_OF + payer, number)
-        allowance = _ask(
-            w3, offer.asset, _ALLOWANCE + payer + address_word(PERMIT2_ADDRESS), number
-        )
+        balance = _ask(w3, offer.asset, _BALANCE_OF + address_word(signed.payer), number)
+        allowed = _ask(w3, offer.asset, _allowance_call(signed.payer), number)
     if signed.sponsorship is not None:
-        allowance = max(allowance, offer.amount)
-    return Funds(min(balance, allowance), number)
+        allowed = max(allowed, offer.amount)
+    return Funds(min(balance, allowed), number)
 
 
-def _ask(w3: Web3, token: str, data: bytes, block_number: int) -> int:
+def _allowance_call(payer: str) -> bytes:
+    return _ALLOWANCE + address_word(payer) + address_word(PERMIT2_ADDRESS)
+
+
+def _ask(w3: Web3, token: str, data: bytes, block: BlockIdentifier) -> int:
     call: Any = {"to": checksum(token), "data": HexStr("0x" + data.hex())}
     try:
-        answer = bytes(w3.eth.call(call, block_number))
+        answer = bytes(w3.eth.call(call, block))
     except ContractLogicError:
         answer = b""
     if len(answer) != 32:

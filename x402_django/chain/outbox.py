@@ -19,6 +19,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from django.db.models import F
 from eth_typing import HexStr
 
 from x402_django import clock
@@ -49,6 +50,8 @@ Status = ChainTransaction.Status
 
 #: Nonces tried when the chain says that ours were used by somebody else with the same key.
 _ATTEMPTS: Final = 3
+#: A payer's own transaction this old is not sent again: no other one of ours waits for its nonce.
+_GIVEN_UP: Final = timedelta(days=1)
 #: A signed transaction this old and not known to be sent belongs to a process that died.
 ORPHANED: Final = timedelta(seconds=5)
 
@@ -61,6 +64,7 @@ def send(
     data: bytes,
     payment_id: int | None = None,
     prepares: int | None = None,
+    value: int = 0,
     facilitator: str = "",
     gas_limit: int | None = None,
     max_gas: int = MAX_GAS,
@@ -79,6 +83,7 @@ def send(
         data: the call.
         payment_id: the Payment this settles, if it settles one.
         prepares: the Payment whose settlement this prepares, if it does.
+        value: wei to send along.
         facilitator: alias of who settles it.
         gas_limit: by default what a simulation needs and a quarter more.
         max_gas: a simulation that needs more is refused.
@@ -89,7 +94,9 @@ def send(
         SettlementFailed: it would need more than ``max_gas``. Nothing was sent.
         RpcUnavailable: no node was there, or all refused it. Nothing was sent.
     """
-    draft = replace(_draft(network, account, to, data, gas_limit, max_gas), prepares=prepares)
+    draft = replace(
+        _draft(network, account, to, data, gas_limit, max_gas, value), prepares=prepares
+    )
     if payment_id is not None:
         draft = replace(draft, passengers=(Passenger(payment_id),), facilitator=facilitator)
     for _ in range(_ATTEMPTS):
@@ -233,6 +240,7 @@ def resume(*, older_than: timedelta, keepers: Iterable[Keeper] = ()) -> int:
     rows = ChainTransaction.objects.using(alias()).filter(
         status__in=(Status.SIGNED, Status.SENT), created_at__lt=clock.now() - older_than
     )
+    rows = rows.exclude(prepares__payer=F("wallet"), created_at__lt=clock.now() - _GIVEN_UP)
     still_open = 0
     lost: set[str] = set()
     for row in rows.order_by("network", "wallet", "nonce").iterator():
@@ -254,6 +262,7 @@ def _draft(
     data: bytes,
     gas_limit: int | None,
     max_gas: int,
+    value: int,
 ) -> Draft:
     w3 = get_web3(network)
     to = checksum(to)
@@ -265,6 +274,7 @@ def _draft(
                 "from": account.address,
                 "to": to,
                 "data": HexStr("0x" + data.hex()),
+                "value": value,
                 **fees.as_transaction(),
             }
             gas_limit = estimate_gas(w3, call)
@@ -272,7 +282,7 @@ def _draft(
         raise SettlementFailed(
             "Settling this payment needs too much gas.", code="gas_limit_exceeded"
         )
-    return Draft(network, account, to, data, gas_limit, fees)
+    return Draft(network, account, to, data, gas_limit, fees, value=value)
 
 
 def _send_orphans(row: ChainTransaction) -> None:

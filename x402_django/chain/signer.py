@@ -175,7 +175,7 @@ class OutboxSigner:
             data += bytes.fromhex(data_suffix.removeprefix("0x"))
         if self.transactions:
             self._await_code(str(args[0]))
-        self.settlement = self._send(address, data, payment_id=self.payment_id)
+        self.settlement = self._send(address, data)
         return self.settlement.hash
 
     def send_transaction(self, to: str, data: bytes) -> str:
@@ -186,7 +186,7 @@ class OutboxSigner:
         payment_id = self.payment_id
         row = None if payment_id is None else outbox.preparation_under_way(payment_id, to)
         if row is None:
-            return self._send(to, data, prepares=payment_id).hash
+            return self._send(to, data, prepares=True).hash
         self.transactions.append(outbox.rebroadcast(row))
         return row.hash
 
@@ -250,7 +250,7 @@ class OutboxSigner:
             if self.get_code(address):
                 return
 
-    def _send(self, to: str, data: bytes, **purpose: int | None) -> ChainTransaction:
+    def _send(self, to: str, data: bytes, *, prepares: bool = False) -> ChainTransaction:
         with self._watched():
             row = outbox.send(
                 network=self.network,
@@ -260,7 +260,8 @@ class OutboxSigner:
                 facilitator=self.facilitator,
                 max_gas=self.max_gas,
                 note=False,
-                **purpose,
+                payment_id=None if prepares else self.payment_id,
+                prepares=self.payment_id if prepares else None,
             )
         self.transactions.append(row)
         return row

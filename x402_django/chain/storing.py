@@ -48,6 +48,7 @@ class Draft:
     passengers: tuple[Passenger, ...] = ()
     facilitator: str = ""
     prepares: int | None = None
+    value: int = 0
 
 
 class NotAboardError(Exception):
@@ -90,7 +91,7 @@ def sign(draft: Draft, nonce: int) -> ChainTransaction:
         "chainId": int(draft.network.partition(":")[2]),
         "nonce": nonce,
         "to": draft.to,
-        "value": 0,
+        "value": draft.value,
         "data": draft.data,
         "gas": draft.gas,
         **draft.fees.as_transaction(),
@@ -103,6 +104,7 @@ def sign(draft: Draft, nonce: int) -> ChainTransaction:
         hash="0x" + bytes(signed.hash).hex(),
         raw=bytes(signed.raw_transaction),
         to=draft.to,
+        value=draft.value,
         gas_limit=draft.gas,
         max_fee_per_gas=draft.fees.max_fee,
         max_priority_fee_per_gas=draft.fees.priority_fee,

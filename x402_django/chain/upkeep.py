@@ -142,7 +142,8 @@ def bump(row: ChainTransaction, account: LocalAccount) -> bool:
         logger.error("Transaction %s is stuck, and MAX_FEE_GWEI forbids to pay more.", row.hash)
         return False
     data = _call_of(bytes(row.raw))
-    draft = Draft(row.network, account, checksum(row.to), data, row.gas_limit, capped)
+    to = checksum(row.to)
+    draft = Draft(row.network, account, to, data, row.gas_limit, capped, value=int(row.value))
     fresh = sign(draft, row.nonce)
     if not _put_in_place(row, fresh):
         return False

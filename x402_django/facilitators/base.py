@@ -80,6 +80,8 @@ class BaseFacilitator:
     spends_gas: bool = False
     #: Whether it works only on networks with ``RPC_URLS`` or a ``PROVIDER``.
     needs_rpc: bool = False
+    #: Extensions by which it pays for approvals of Permit2, as far as is known without asking.
+    sponsors: frozenset[str] = frozenset()
     #: Gas that settling one payment may use at the most; 0 if it spends none.
     gas_per_payment: int = 0
     #: Names of the ``OPTIONS`` it knows; others are reported by ``check``.
@@ -155,12 +157,13 @@ class BaseFacilitator:
         """
         raise NotImplementedError
 
-    def settler(self, network: str) -> str | None:
-        """The wallet that settles the scheme ``upto`` on ``network``; payers sign for it alone.
+    def settlers(self, network: str) -> Sequence[str]:
+        """The wallets that settle the scheme ``upto`` on ``network``, the preferred one first.
 
-        None where it settles no such payments. Raises as ``supported``.
+        A payer signs for one of them, and no other can settle it then. Empty where it settles no
+        such payments. Raises as ``supported``.
         """
-        return None
+        return ()
 
     def supports(self, network: str, scheme: str) -> bool:
         """Whether it settles ``scheme`` on ``network`` (CAIP-2). Raises as ``supported``."""

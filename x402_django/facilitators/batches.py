@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from x402_django.conf import x402
 from x402_django.exceptions import RpcUnavailable, SettlementUnknown, X402Error
+from x402_django.facilitators import single
 from x402_django.facilitators.journey import Fate, Party
 from x402_django.facilitators.plain import is_plain
 from x402_django.protocol.types import Settlement, SignedPayment
@@ -130,7 +131,7 @@ def _each_by_itself(
     sent = {}
     for payment_id, signed in alone.items():
         try:
-            sent[payment_id] = facilitator.send_alone(signed, payment_id, deadline=deadline)
+            sent[payment_id] = single.send(facilitator, signed, payment_id, deadline=deadline)
         except X402Error as error:
             results[payment_id] = error
     for payment_id, (row, receipt) in sent.items():

@@ -152,6 +152,23 @@ class FailoverFacilitator(BaseFacilitator):
             raise FacilitatorUnavailable()
         return frozenset(found)
 
+    def settlers(self, network: str) -> Sequence[str]:
+        """Those of all of them: whom the payer has signed for is asked to settle, nobody else.
+
+        Raises FacilitatorUnavailable if none could be asked.
+        """
+        found: list[str] = []
+        answered = False
+        for member in self.members.values():
+            try:
+                found += member.settlers(network)
+                answered = True
+            except (FacilitatorUnavailable, ConfigurationError):
+                continue
+        if not answered:
+            raise FacilitatorUnavailable()
+        return tuple(dict.fromkeys(found))
+
     def check(self) -> list[CheckMessage]:
         from django.core.checks import Error
 
@@ -237,8 +254,11 @@ def hand_over(payment: Payment, facilitator: BaseFacilitator) -> None:
 
 def _may_support(member: BaseFacilitator, signed: SignedPayment) -> bool:
     """False only if it says so: one that cannot tell is asked about the payment itself."""
+    offer = signed.offer
     try:
-        return member.supports(signed.offer.network, signed.offer.scheme)
+        if offer.settler:
+            return offer.settler in member.settlers(offer.network)
+        return member.supports(offer.network, offer.scheme)
     except (ServiceUnavailable, ConfigurationError, NotImplementedError):
         return True
 

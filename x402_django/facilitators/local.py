@@ -5,33 +5,32 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from x402_django.chain import wallets
 from x402_django.conf import x402
-from x402_django.constants import SCHEME_EXACT, SCHEME_UPTO, TRANSFER_PERMIT2, Code
+from x402_django.constants import (
+    SCHEME_EXACT,
+    SIGNED_SCHEMES,
+    SPONSOR_EIP2612,
+    SPONSOR_ERC20_APPROVAL,
+    TRANSFER_PERMIT2,
+    Code,
+)
 from x402_django.exceptions import (
     ConfigurationError,
-    FacilitatorUnavailable,
     PaymentRefused,
     RpcUnavailable,
     SettlementFailed,
     SettlementUnknown,
     X402Error,
 )
-from x402_django.facilitators import permit2
-from x402_django.facilitators.base import BaseFacilitator, Kind, reason_code
+from x402_django.facilitators import permit2, single
+from x402_django.facilitators.base import BaseFacilitator, Kind
 from x402_django.facilitators.batches import settle_batch
 from x402_django.facilitators.lane import Lane
 from x402_django.facilitators.plain import PlainVerifier, is_plain
-from x402_django.facilitators.scheme import (
-    build_scheme,
-    is_chain_behind,
-    sdk_models,
-    unavailable,
-)
 from x402_django.protocol.assets import is_address
-from x402_django.protocol.signatures import is_erc6492
 from x402_django.protocol.types import Settlement
 
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
 
     from x402_django.chain.groups import Departure, Rider
-    from x402_django.chain.signer import OutboxSigner
     from x402_django.chain.upkeep import Keeper
     from x402_django.models import ChainTransaction, Payment
     from x402_django.protocol.types import SignedPayment
@@ -48,6 +46,9 @@ logger = logging.getLogger("x402_django.facilitators")
 
 #: Gas a payment may use, see ``OPTIONS["MAX_GAS"]``.
 DEFAULT_MAX_GAS = 500_000
+#: Wei, see ``OPTIONS["MAX_APPROVAL_COST"]``: enough for the official clients on a cheap network,
+#: which without an estimate of their own sign for 70,000 gas at 1 gwei.
+DEFAULT_MAX_APPROVAL_COST = 10**14
 #: Of groups: payments, gas, and seconds that one waits for its block before the next is sent.
 DEFAULT_GROUP_SIZE = 80
 DEFAULT_GROUP_MAX_GAS = 6_000_000
@@ -62,6 +63,8 @@ class LocalFacilitator(BaseFacilitator):
         ALLOWED_FACTORIES: contracts that may be called to deploy a payer's wallet (ERC-6492);
             by default none.
         MAX_GAS: gas that verifying or settling one payment may use; default 500,000.
+        MAX_APPROVAL_COST: wei that a payer's approval of Permit2 may cost, where a payment method
+            pays for it (``erc20ApprovalGasSponsoring``); default 10**14.
         GROUP_SIZE: most payments in one transaction; 1 settles each by itself. Default 80, which
             is also the most.
         GROUP_MAX_GAS: gas that such a transaction may use; default 6,000,000.
@@ -80,6 +83,7 @@ class LocalFacilitator(BaseFacilitator):
     trusted = True
     spends_gas = True
     needs_rpc = True
+    sponsors = frozenset({SPONSOR_EIP2612, SPONSOR_ERC20_APPROVAL})
     option_names = wallets.OPTION_NAMES | {
         "ALLOWED_FACTORIES",
         "GAS_PER_HOUR",
@@ -88,6 +92,7 @@ class LocalFacilitator(BaseFacilitator):
         "GROUP_MAX_GAS",
         "GROUP_SIZE",
         "LOW_BALANCE",
+        "MAX_APPROVAL_COST",
         "MAX_GAS",
         "WALLETS",
     }
@@ -113,6 +118,16 @@ class LocalFacilitator(BaseFacilitator):
     def gas_per_payment(self) -> int:  # type: ignore[override]
         return int(self.options.get("MAX_GAS", DEFAULT_MAX_GAS))
 
+    @property
+    def factories(self) -> Sequence[str]:
+        """Contracts that may be called to deploy a payer's wallet."""
+        return list(self.options.get("ALLOWED_FACTORIES", ()))
+
+    @property
+    def approval_cost(self) -> int:
+        """Wei that a payer's approval of Permit2 may cost."""
+        return int(self.options.get("MAX_APPROVAL_COST", DEFAULT_MAX_APPROVAL_COST))
+
     @cached_property
     def _plain(self) -> PlainVerifier:
         return PlainVerifier(max_gas=self.gas_per_payment)
@@ -132,21 +147,7 @@ class LocalFacilitator(BaseFacilitator):
             raise PaymentRefused(code=Code.UNSUPPORTED_SCHEME)
         if is_plain(signed) and self._plain.settles(signed):
             return
-        signer = self._signer(signed)
-        scheme = self.scheme_over(signer, signed)
-        payload, requirements = sdk_models(signed)
-        try:
-            answer = scheme.verify(payload, requirements)
-        except (RuntimeError, X402Error) as error:
-            raise unavailable(signer.trouble or error) from error
-        if answer.is_valid:
-            return
-        if signer.trouble is not None:
-            raise unavailable(signer.trouble) from signer.trouble
-        code = reason_code(answer.invalid_reason, default=Code.INVALID_REQUIREMENTS)
-        if is_chain_behind(signed, code):
-            raise FacilitatorUnavailable()
-        raise PaymentRefused(code=code)
+        single.verify(self, signed)
 
     def settle(self, signed: SignedPayment, payment: Payment) -> Settlement:
         (result,) = self.settle_many([(signed, payment)])
@@ -164,12 +165,12 @@ class LocalFacilitator(BaseFacilitator):
             (scheme, name)
             for name, network in x402.networks.items()
             if network.has_rpc
-            for scheme in (SCHEME_EXACT, SCHEME_UPTO)
+            for scheme in SIGNED_SCHEMES
         )
 
-    def settler(self, network: str) -> str | None:
-        """The first wallet: payers must sign for one of them."""
-        return self.account.address
+    def settlers(self, network: str) -> Sequence[str]:
+        """The first of the wallets: payers sign for one."""
+        return (self.account.address,)
 
     def check(self) -> list[CheckMessage]:
         from django.core.checks import Error
@@ -214,26 +215,6 @@ class LocalFacilitator(BaseFacilitator):
             lane = self._lanes.setdefault(network, lane)
         return lane
 
-    def send_alone(
-        self, signed: SignedPayment, payment_id: int, *, deadline: float
-    ) -> tuple[ChainTransaction, Mapping[str, Any] | None]:
-        """Send one payment by itself; its transaction, and the receipt if there is one by then.
-
-        A wallet that must be deployed first is waited for until ``deadline`` (``time.monotonic``).
-        """
-        from x402_django.chain import outbox, queue
-
-        signer = self._signer(signed, payment_id)
-        signer.account = self._sender(signed)
-        signer.patient, signer.deadline = False, deadline
-        reason = self._run_scheme(signer, signed)
-        row = signer.settlement
-        if row is None and payment_id in queue.riding([payment_id]):
-            row = outbox.transaction_for(payment_id)  # stored all the same, or by somebody else
-        if row is None:
-            raise self._not_sent(signer, signed, reason)
-        return row, signer.receipt_of(row)
-
     def send_group(self, network: str, riders: Sequence[Rider]) -> Departure:
         """Send payments in one transaction. Raises RpcUnavailable if nothing was sent."""
         from x402_django.chain import groups
@@ -264,8 +245,11 @@ class LocalFacilitator(BaseFacilitator):
             gas_per_payer=limits[1],
         )
 
-    def _sender(self, signed: SignedPayment) -> LocalAccount:
-        """The wallet that is to settle: the one that was signed for, or any."""
+    def account_for(self, signed: SignedPayment) -> LocalAccount:
+        """The wallet that is to settle: the one that was signed for, or any.
+
+        Raises SettlementFailed if it is none of ours.
+        """
         if not signed.offer.settler:
             return self._least_busy(signed.offer.network)
         for account in self.accounts:
@@ -298,65 +282,3 @@ class LocalFacilitator(BaseFacilitator):
             return SettlementUnknown(transaction=row.hash)
         queue.mark_missed(row.pk, [payment_id])
         return SettlementFailed(transaction=row.hash)
-
-    def simulating_signer(self, signed: SignedPayment) -> OutboxSigner:
-        """A signer that simulates what it is to send."""
-        from x402_django.chain.simulation import SimulatingSigner
-
-        return SimulatingSigner(
-            signed.offer.network, self.account, facilitator=self.alias, max_gas=self.gas_per_payment
-        )
-
-    def _signer(self, signed: SignedPayment, payment_id: int | None = None) -> OutboxSigner:
-        from x402_django.chain.signer import OutboxSigner
-
-        return OutboxSigner(
-            signed.offer.network,
-            self.account,
-            payment_id=payment_id,
-            facilitator=self.alias,
-            max_gas=self.gas_per_payment,
-        )
-
-    def scheme_over(self, signer: OutboxSigner, signed: SignedPayment) -> Any:
-        """The SDK's code for the payment's scheme, over ``signer``."""
-        return build_scheme(
-            signer,
-            scheme=signed.offer.scheme,
-            factories=list(self.options.get("ALLOWED_FACTORIES", ())),
-            # No wallet is deployed for a payment that has gone bad since it was verified.
-            simulate=is_erc6492(signed.signature),
-        )
-
-    def _run_scheme(self, signer: OutboxSigner, signed: SignedPayment) -> str | None:
-        """The SDK's reason if it says the settlement failed; what it says is only a reason."""
-        payload, requirements = sdk_models(signed)
-        try:
-            answer = self.scheme_over(signer, signed).settle(payload, requirements)
-        except (RuntimeError, X402Error) as error:
-            signer.trouble = signer.trouble or error
-            return None
-        return cast("str | None", answer.error_reason)
-
-    def _not_sent(
-        self, signer: OutboxSigner, signed: SignedPayment, reason: str | None
-    ) -> X402Error:
-        """What to raise where no transaction was stored, so that nothing can have been sent."""
-        from x402_django.chain.evidence import authorization_used
-
-        if signer.trouble is not None:
-            logger.warning(
-                "Facilitator %s sent nothing: %s", self.alias, type(signer.trouble).__name__
-            )
-            return unavailable(signer.trouble)
-        # Refused, though it had been verified: perhaps somebody else has submitted the payer's
-        # authorization meanwhile. Then the payer has paid, also where the node that is asked
-        # next is behind the one that refused.
-        code = reason_code(reason, default=Code.INVALID_TRANSACTION_STATE)
-        if is_chain_behind(signed, code):
-            return FacilitatorUnavailable()
-        try:
-            used = code == Code.NONCE_USED or authorization_used(signed)
-        except RpcUnavailable:
-            used = True
-        return SettlementUnknown() if used else SettlementFailed(code=code)

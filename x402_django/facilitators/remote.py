@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import urlsplit
@@ -163,10 +163,11 @@ class RemoteFacilitator(BaseFacilitator):
         """As of the last time it was asked, which is not before somebody wants to know."""
         return self._capabilities.get()
 
-    def settler(self, network: str) -> str | None:
+    def settlers(self, network: str) -> Sequence[str]:
         """As the service says in its ``/supported``."""
         self.supported()
-        return canonical_address(network, self._settlers.get(network, ""))
+        address = canonical_address(network, self._settlers.get(network, ""))
+        return () if address is None else (address,)
 
     @cached_property
     def _capabilities(self) -> CachedCapabilities:

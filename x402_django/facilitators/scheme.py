@@ -10,6 +10,7 @@ from x402_django import clock
 from x402_django.constants import Code
 from x402_django.exceptions import ConfigurationError, FacilitatorUnavailable, X402Error
 from x402_django.protocol import sdk
+from x402_django.protocol.signatures import is_erc6492
 
 if TYPE_CHECKING:
     from x402_django.chain.signer import OutboxSigner
@@ -18,20 +19,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger("x402_django.facilitators")
 
 
-def build_scheme(
-    signer: OutboxSigner, *, scheme: str, factories: Sequence[str], simulate: bool
-) -> Any:
-    """The facilitator's side of ``scheme``; ``factories`` may deploy payers' wallets.
+def build_scheme(signer: OutboxSigner, signed: SignedPayment, *, factories: Sequence[str]) -> Any:
+    """The facilitator's side of the payment's scheme; ``factories`` may deploy payers' wallets.
 
-    ``simulate`` the whole settlement once more before anything of it is sent. The outbox simulates
-    each transaction before it takes a nonce, which is enough where there is only one.
+    Where a wallet is to be deployed, the whole settlement is simulated before anything is sent:
+    none is deployed for a payment that has gone bad since it was verified. Otherwise the outbox
+    simulates each transaction before it takes a nonce, which is enough where there is only one.
     """
     return sdk.facilitator_scheme(
         cast(Any, signer),  # its receipts have the SDK's shape but are not of its class
-        scheme=scheme,
+        scheme=signed.offer.scheme,
         pending_store=ForgetfulStore(),
         eip6492_allowed_factories=list(factories),
-        simulate_in_settle=simulate,
+        simulate_in_settle=is_erc6492(signed.signature),
     )
 
 

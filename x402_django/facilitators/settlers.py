@@ -18,22 +18,22 @@ logger = logging.getLogger("x402_django.facilitators")
 def name_settlers(offers: tuple[Offer, ...]) -> tuple[Offer, ...]:
     """``offers`` with their settlers; those whose facilitator names none are left out.
 
-    Raises FacilitatorUnavailable if that leaves nothing to offer.
+    One for each settler where there are several. Raises FacilitatorUnavailable if that leaves
+    nothing to offer.
     """
     if not any(offer.needs_settler for offer in offers):
         return offers
-    named = []
+    named: list[Offer] = []
     for offer in offers:
         if not offer.needs_settler:
             named.append(offer)
             continue
         try:
-            settler = get_facilitator(offer.facilitator).settler(offer.network)
+            settlers = get_facilitator(offer.facilitator).settlers(offer.network)
         except FacilitatorUnavailable:
-            settler = None
-        if settler:
-            named.append(replace(offer, settler=settler))
-        else:
+            settlers = ()
+        named += [replace(offer, settler=settler) for settler in settlers]
+        if not settlers:
             logger.error(
                 "Facilitator %s names no wallet that settles payments of the scheme '%s' on %s.",
                 offer.facilitator,

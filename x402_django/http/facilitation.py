@@ -22,7 +22,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
 
 from x402_django.conf import x402
-from x402_django.constants import Code
+from x402_django.constants import SCHEME_UPTO, Code
 from x402_django.exceptions import (
     BudgetExceeded,
     ConfigurationError,
@@ -88,7 +88,18 @@ def supported(request: HttpRequest) -> HttpResponse:
     try:
         facilitator = settling.service_facilitator()
         signers = [keeper.account.address for keeper in facilitator.keepers()]
-        answer = facilitation.supported_answer(facilitator.supported(), signers)
+        kinds = facilitator.supported()
+        answer = facilitation.supported_answer(
+            kinds,
+            signers,
+            settlers={
+                network: settler
+                for scheme, network in kinds
+                if scheme == SCHEME_UPTO
+                for settler in facilitator.settlers(network)[:1]
+            },
+            extensions=sorted(facilitator.sponsors),
+        )
     except (ServiceUnavailable, ConfigurationError) as trouble:
         return _unavailable(trouble)
     return _public(json_response(answer, status=200))

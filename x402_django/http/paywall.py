@@ -23,6 +23,8 @@ from x402_django.pricing.money import format_amount
 from x402_django.protocol.networks import display_name, explorer_address_url, is_evm, is_testnet
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from django.http import HttpRequest, HttpResponse
 
     from x402_django.exceptions import X402Error
@@ -107,6 +109,12 @@ def _duration(seconds: int) -> str:
 def _full_url(request: HttpRequest) -> str:
     query = request.META.get("QUERY_STRING", "")
     return resource_url(request) + (f"?{query}" if query else "")
+
+
+def _is_payable(offer: Offer, requirements: Mapping[str, Any]) -> bool:
+    """Whether the page's script can sign it: a token's own authorization, and nothing else."""
+    by_token = offer.scheme == SCHEME_EXACT and offer.transfer_method == TRANSFER_EIP3009
+    return by_token and bool(requirements["extra"].get("name"))
 
 
 def _offer_context(offer: Offer) -> dict[str, Any]:

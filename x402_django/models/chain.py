@@ -44,6 +44,7 @@ class SettlementWallet(models.Model):
 class ChainTransaction(models.Model):
     """A transaction of ours, stored signed *before* it is broadcast.
 
+    Or a payer's, where we pay for it: ``wallet`` is then the payer, and ``prepares`` says for what.
     ``raw`` is the signed transaction: whoever holds it can send it, which is safe (it can only
     do what it says, once), and is what makes a crash between commit and broadcast harmless.
     """
@@ -61,6 +62,8 @@ class ChainTransaction(models.Model):
     hash = models.CharField(_("hash"), max_length=66)
     raw = models.BinaryField(_("signed bytes"))
     to = models.CharField(_("to"), max_length=42)
+    #: What is sent along: to a payer whose own transaction is paid for, otherwise nothing.
+    value = Uint256Field(_("value, in wei"), default=0)
     gas_limit = models.PositiveBigIntegerField(_("gas limit"))
     max_fee_per_gas = Uint256Field(_("maximum fee per gas, in wei"))
     max_priority_fee_per_gas = Uint256Field(_("maximum priority fee per gas, in wei"))
@@ -70,7 +73,8 @@ class ChainTransaction(models.Model):
         verbose_name=_("payments"),
         related_name="chain_transactions",
     )
-    #: The payment whose settlement it prepares: it deploys the payer's wallet and moves no money.
+    #: The payment whose settlement it prepares: it deploys the payer's wallet, approves Permit2, or
+    #: gives the payer the gas for that; it moves none of the payment's money.
     prepares = models.ForeignKey(
         Payment,
         verbose_name=_("prepares"),
@@ -107,6 +111,12 @@ class ChainTransaction(models.Model):
                 name="x402_chain_tx_nonce_uniq",
             ),
             models.UniqueConstraint(fields=["network", "hash"], name="x402_chain_tx_hash_uniq"),
+            # Gas for a payer's own transaction is given once, however many payments wait for it.
+            models.UniqueConstraint(
+                fields=["prepares", "to"],
+                condition=Q(prepares__isnull=False) & ~Q(status="dropped") & ~Q(value=0),
+                name="x402_chain_tx_gift_uniq",
+            ),
         ]
         indexes = [
             models.Index(

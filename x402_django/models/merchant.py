@@ -18,6 +18,7 @@ from x402_django.constants import (
     SCHEME_EXACT,
     SCHEME_UPTO,
     SPONSOR_EIP2612,
+    SPONSOR_ERC20_APPROVAL,
     TRANSFER_EIP3009,
     TRANSFER_PERMIT2,
     TRANSFER_SOLANA,
@@ -62,6 +63,7 @@ class Sponsoring(models.TextChoices):
     """Who pays for approving Permit2, by the name of the protocol's extension."""
 
     EIP2612 = SPONSOR_EIP2612, _("We, by EIP-2612 permit; the token must know it")
+    ERC20_APPROVAL = SPONSOR_ERC20_APPROVAL, _("We, as a gift of gas to the payer; for any token")
 
 
 class PaymentMethod(models.Model):

@@ -11,11 +11,15 @@ from typing import Any, Final
 from django.db.models import Q
 
 from x402_django import clock
+from x402_django.chain.evidence import paying_log
+from x402_django.chain.incoming import IncomingTransfer
+from x402_django.chain.receipts import read_receipt
 from x402_django.conf import x402
-from x402_django.constants import SCHEME_EXACT, SCHEME_TRANSFER
+from x402_django.constants import PERMIT2_ADDRESS, SCHEME_EXACT, SCHEME_TRANSFER
 from x402_django.models import Payment, PaymentMethod, Receipt
 from x402_django.models.querysets import PaymentQuerySet
 from x402_django.protocol.assets import default_asset, find_asset, to_checksum_address
+from x402_django.protocol.types import SignedPayment
 
 State = Payment.State
 
@@ -159,9 +163,8 @@ def unbooked_by_nonce(
             payer__in={payer for _, payer, _ in some},
             nonce__in={nonce for _, _, nonce in some},
         )
-        patience = x402.presumed_dead_after + 3 * x402.confirmation_interval
         for asset, payer, nonce, one in _unbooked(
-            rows, "asset", "payer", "nonce", patience=timedelta(seconds=patience)
+            rows, "asset", "payer", "nonce", patience=_patience()
         ):
             if (asset, payer, nonce) in keys:
                 found[asset, payer, nonce] = one
@@ -190,13 +193,57 @@ def unbooked_by_transaction(
     return found
 
 
+def unbooked_by_permit(
+    network: str, transfers: Sequence[IncomingTransfer]
+) -> dict[IncomingTransfer, Unbooked]:
+    """Payments by Permit2 that have no receipt, for those of ``transfers`` that settle one.
+
+    Nothing on chain names such a payment, so each that it might be is looked for in the
+    transaction (see ``chain.methods``). Raises RpcUnavailable.
+    """
+    candidates: dict[tuple[str, str, str, int], list[Payment]] = {}
+    payers = list({one.sender for one in transfers})
+    for start in range(0, len(payers), CHUNK):
+        rows = Payment.objects.sales().filter(
+            network=network,
+            verifying_contract=PERMIT2_ADDRESS,
+            payer__in=payers[start : start + CHUNK],
+            receipt__isnull=True,
+        )
+        for row in rows.defer("response_body").order_by("pk").iterator(chunk_size=CHUNK):
+            candidates.setdefault((row.asset, row.payer, row.pay_to, row.amount), []).append(row)
+    found = {}
+    for one in transfers:
+        for row in candidates.get((one.asset, one.sender, one.pay_to, one.value), ()):
+            if _is_settled_by(row, one):
+                found[one] = _as_unbooked(row.public_id, row.state, row.created_at, _patience())
+                break
+    return found
+
+
+def _is_settled_by(payment: Payment, transfer: IncomingTransfer) -> bool:
+    signed = SignedPayment.from_row(payment)
+    receipt = read_receipt(payment.network, transfer.transaction)
+    return receipt is not None and (
+        paying_log(payment.network, receipt, signed) == transfer.log_index
+    )
+
+
+def _patience() -> timedelta:
+    """How long an authorization is expected to take until its receipt."""
+    return timedelta(seconds=x402.presumed_dead_after + 3 * x402.confirmation_interval)
+
+
 def _unbooked(rows: PaymentQuerySet, *names: str, patience: timedelta) -> Iterator[Any]:
-    since = clock.now() - patience
     columns = (*names, "public_id", "state", "created_at")
     for row in rows.filter(receipt__isnull=True).values_list(*columns):
         *values, public_id, state, created_at = row
-        is_open = state in (State.CLAIMED, State.VERIFIED, State.SETTLING)
-        yield (*values, Unbooked(public_id, state, is_open and created_at >= since))
+        yield (*values, _as_unbooked(public_id, state, created_at, patience))
+
+
+def _as_unbooked(public_id: str, state: str, created_at: datetime, patience: timedelta) -> Unbooked:
+    is_open = state in (State.CLAIMED, State.VERIFIED, State.SETTLING)
+    return Unbooked(public_id, state, is_open and created_at >= clock.now() - patience)
 
 
 def _stream(rows: Any) -> Iterator[Booked]:

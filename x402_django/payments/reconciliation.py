@@ -25,15 +25,16 @@ from x402_django.payments.booked import (
     Booked,
     Token,
     Unbooked,
-    UnbookedTransfer,
     booked_by_transaction,
     booked_in_blocks,
     booked_nowhere,
     payees_of,
     tokens_of,
     unbooked_by_nonce,
+    unbooked_by_permit,
     unbooked_by_transaction,
 )
+from x402_django.payments.pairing import paired, same, same_log, same_parties, taken_for
 from x402_django.payments.period import Period
 
 
@@ -183,7 +184,7 @@ class _Books:
             elsewhere = [one for one in there if not self._covers(one)]
             # What is in the period has been compared with its receipts, or will be, this among
             # them; what is not belongs to another period.
-            if len(there) == len(elsewhere) and not any(_same(one, receipt) for one in elsewhere):
+            if len(there) == len(elsewhere) and not any(same(one, receipt) for one in elsewhere):
                 self._without_transfer(receipt)
 
     def _covers(self, transfer: IncomingTransfer) -> bool:
@@ -196,8 +197,8 @@ class _Books:
         for transfer in transfers:
             self.tallies[transfer.asset].on_chain.add(transfer.value)
         receipts = [one for one in receipts if one.asset in self.tallies]
-        for fits in (_same_log, _same, _same_parties):
-            transfers, pairs, receipts = _paired(transfers, receipts, fits)
+        for fits in (same_log, same, same_parties):
+            transfers, pairs, receipts = paired(transfers, receipts, fits)
             for transfer, receipt in pairs:
                 self._explain(transfer, receipt)
         for receipt in receipts:
@@ -228,65 +229,28 @@ class _Books:
         return tally
 
     def _name(self, transfers: list[IncomingTransfer]) -> None:
-        """Report transfers without a receipt, with the payment each belongs to, if it has one."""
+        """Report transfers without a receipt, with the payment each belongs to, if it has one.
+
+        Raises RpcUnavailable.
+        """
         if not transfers:
             return
         nonces = incoming.authorizations_of(self.network, transfers)
         keys = {(one.asset, one.sender, nonce): one for one, nonce in nonces.items()}
         payments = unbooked_by_nonce(self.network, keys)
-        own = [one.transaction for one in transfers if one not in nonces]
-        proven = unbooked_by_transaction(self.network, list(dict.fromkeys(own)))
+        others = [one for one in transfers if one not in nonces]
+        permitted = unbooked_by_permit(self.network, others)
+        hashes = dict.fromkeys(one.transaction for one in others if one not in permitted)
+        proven = unbooked_by_transaction(self.network, list(hashes))
         for transfer in transfers:
             key = (transfer.asset, transfer.sender, nonces.get(transfer, ""))
             payment = payments.get(key) if keys.get(key) == transfer else None
             if payment is None:
-                payment = _taken_for(transfer, proven.get(transfer.transaction, []))
+                payment = permitted.get(transfer) or taken_for(
+                    transfer, proven.get(transfer.transaction, [])
+                )
             tally = self.tallies[transfer.asset]
             under_way = payment is not None and payment.is_under_way
             (tally.on_the_way if under_way else tally.unexplained).add(transfer.value)
             kind = Kind.ON_THE_WAY if under_way else Kind.UNEXPLAINED
             self._found(Finding(kind, tally.token, transfer, payment=payment))
-
-
-def _taken_for(transfer: IncomingTransfer, payments: list[UnbookedTransfer]) -> Unbooked | None:
-    """The payment of a proven transfer; each is taken out of ``payments``, so it is named once."""
-    paid = (transfer.asset, transfer.sender, transfer.pay_to)
-    for one in payments:
-        if (one.asset, one.payer, one.pay_to) == paid and one.log_index in (
-            transfer.log_index,
-            None,
-        ):
-            payments.remove(one)
-            return one.payment
-    return None
-
-
-def _paired(
-    transfers: list[IncomingTransfer],
-    receipts: list[Booked],
-    fits: Callable[[IncomingTransfer, Booked], bool],
-) -> tuple[list[IncomingTransfer], list[tuple[IncomingTransfer, Booked]], list[Booked]]:
-    """The pairs that fit, each transfer and each receipt in one at most; and what is left."""
-    left, pairs, receipts = [], [], list(receipts)
-    for transfer in transfers:
-        for receipt in receipts:
-            if fits(transfer, receipt):
-                pairs.append((transfer, receipt))
-                receipts.remove(receipt)
-                break
-        else:
-            left.append(transfer)
-    return left, pairs, receipts
-
-
-def _same_parties(transfer: IncomingTransfer, receipt: Booked) -> bool:
-    paid = (transfer.asset, transfer.sender, transfer.pay_to)
-    return paid == (receipt.asset, receipt.payer, receipt.pay_to)
-
-
-def _same(transfer: IncomingTransfer, receipt: Booked) -> bool:
-    return transfer.value == receipt.amount and _same_parties(transfer, receipt)
-
-
-def _same_log(transfer: IncomingTransfer, receipt: Booked) -> bool:
-    return transfer.log_index == receipt.log_index and _same(transfer, receipt)

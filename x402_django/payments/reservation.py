@@ -121,7 +121,7 @@ def charged_fields(payment: Payment) -> dict[str, Any]:
 
 def charge_sentence(payment: Payment) -> str:
     """Why it is settled for less, for the ledger."""
-    return f"The view charged {payment.due} of {payment.maximum}."
+    return f"Charged {payment.due} of {payment.maximum}."
 
 
 def waive(payment: Payment, fields: dict[str, Any]) -> None:

@@ -9,16 +9,23 @@ no contract is called that somebody sent us the address of.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from x402_django.constants import SCHEME_EXACT, TRANSFER_EIP3009, Code
+from x402_django.constants import (
+    SCHEME_EXACT,
+    SCHEME_UPTO,
+    SIGNED_SCHEMES,
+    TRANSFER_EIP3009,
+    TRANSFER_PERMIT2,
+    Code,
+)
 from x402_django.exceptions import MalformedPayment, PaymentRefused
 from x402_django.protocol import networks, strict
 from x402_django.protocol.assets import find_asset
 from x402_django.protocol.offers import match_offer
-from x402_django.protocol.transfer_methods import METHODS
-from x402_django.protocol.types import Offer, SignedPayment
+from x402_django.protocol.sponsoring import offered_sponsoring
+from x402_django.protocol.types import Offer, PresentedPayment, SignedPayment
 from x402_django.protocol.wire import decode_payload
 
 
@@ -54,12 +61,15 @@ def read_request(body: bytes, *, facilitator: str) -> FacilitationRequest:
             "'x402Version' must be that of the payload.", code=Code.INVALID_VERSION
         )
     presented = decode_payload(payload)
-    offer = _offer(requirements, version=version, facilitator=facilitator)
+    offer = _offer(requirements, presented, facilitator=facilitator)
     said = _text(requirements, "resource") if version == 1 else presented.resource_url
     resource_url = said or ""
+    signed = match_offer(presented, [offer], resource_url=resource_url)
+    if offer.scheme == SCHEME_UPTO:
+        signed = replace(signed, charged=strict.uint256(requirements, "amount"))
     return FacilitationRequest(
         version=version,
-        signed=match_offer(presented, [offer], resource_url=resource_url),
+        signed=signed,
         network_name=strict.string(requirements, "network"),
         resource_url=resource_url,
         requirements=offer.as_v2() if version == 2 else _as_v1(offer, requirements),
@@ -75,13 +85,14 @@ def _decode(body: bytes) -> dict[str, Any]:
         ) from None
 
 
-def _offer(requirements: Mapping[str, Any], *, version: int, facilitator: str) -> Offer:
+def _offer(
+    requirements: Mapping[str, Any], presented: PresentedPayment, *, facilitator: str
+) -> Offer:
     """The requirements as if they were an offer of ours."""
+    version = presented.version
     scheme = strict.string(requirements, "scheme")
-    if scheme != SCHEME_EXACT:
-        raise PaymentRefused(
-            f"Only the scheme '{SCHEME_EXACT}' is settled for others.", code=Code.UNSUPPORTED_SCHEME
-        )
+    if scheme not in (SIGNED_SCHEMES if version == 2 else (SCHEME_EXACT,)):
+        raise PaymentRefused("This scheme is not settled here.", code=Code.UNSUPPORTED_SCHEME)
     name = strict.string(requirements, "network")
     network = networks.network_of_v1(name) if version == 1 else name
     if network is None or not networks.is_evm(network):
@@ -96,8 +107,11 @@ def _offer(requirements: Mapping[str, Any], *, version: int, facilitator: str) -
     extra = strict.optional_mapping(requirements, "extra")
     _check_domain(extra, asset.name, asset.version)
     amount = strict.uint256(requirements, "maxAmountRequired" if version == 1 else "amount")
-    if amount == 0:
+    if scheme == SCHEME_UPTO:
+        amount = _maximum(presented, charged=amount)
+    elif amount == 0:
         raise PaymentRefused("There is nothing to settle.", code=Code.INVALID_REQUIREMENTS)
+    method = _transfer_method(extra, version=version)
     return Offer(
         scheme=scheme,
         network=network,
@@ -110,13 +124,26 @@ def _offer(requirements: Mapping[str, Any], *, version: int, facilitator: str) -
         decimals=asset.decimals,
         symbol=asset.symbol,
         facilitator=facilitator,
-        transfer_method=_transfer_method(extra),
+        transfer_method=method,
+        settler=strict.address(extra, "facilitatorAddress") if scheme == SCHEME_UPTO else "",
+        sponsoring=offered_sponsoring(presented.extensions) if method == TRANSFER_PERMIT2 else "",
     )
 
 
-def _transfer_method(extra: Mapping[str, Any]) -> str:
+def _maximum(presented: PresentedPayment, *, charged: int) -> int:
+    """What was authorized (``upto``): the server asks for that, or for what was used of it."""
+    maximum = presented.terms.value
+    if charged > maximum:
+        raise PaymentRefused(
+            "More is to be settled than was authorized.", code=Code.SETTLEMENT_EXCEEDS_AMOUNT
+        )
+    return maximum
+
+
+def _transfer_method(extra: Mapping[str, Any], *, version: int) -> str:
     method = extra.get("assetTransferMethod", TRANSFER_EIP3009)
-    if not isinstance(method, str) or method not in METHODS:
+    known = (TRANSFER_EIP3009, TRANSFER_PERMIT2) if version == 2 else (TRANSFER_EIP3009,)
+    if not isinstance(method, str) or method not in known:
         raise PaymentRefused(
             "This transfer method is not settled here.", code=Code.INVALID_REQUIREMENTS
         )
@@ -191,17 +218,24 @@ def settle_answer(
 
 
 def supported_answer(
-    kinds: frozenset[tuple[str, str]], signers: Sequence[str], *, extensions: Sequence[str] = ()
+    kinds: frozenset[tuple[str, str]],
+    signers: Sequence[str],
+    *,
+    settlers: Mapping[str, str],
+    extensions: Sequence[str] = (),
 ) -> dict[str, Any]:
     """``SupportedResponse`` for ``(scheme, network)`` pairs; v1 where it has a name for one.
 
-    Of the schemes only ``exact`` is settled for others.
+    ``settlers`` are the wallets that settle ``upto``, by network: payers sign for them.
     """
-    answered = []
+    answered: list[dict[str, Any]] = []
     for scheme, network in sorted(kinds):
-        if scheme != SCHEME_EXACT:
+        kind: dict[str, Any] = {"x402Version": 2, "scheme": scheme, "network": network}
+        if scheme == SCHEME_UPTO:
+            if network in settlers:
+                answered.append({**kind, "extra": {"facilitatorAddress": settlers[network]}})
             continue
-        answered.append({"x402Version": 2, "scheme": scheme, "network": network})
+        answered.append(kind)
         name = networks.v1_name(network)
         if name is not None:
             answered.append({"x402Version": 1, "scheme": scheme, "network": name})

@@ -100,6 +100,15 @@ def facilitator_scheme(
     return ExactEvmScheme(signer, ExactEvmSchemeConfig(**config), pending_store)
 
 
+def approving_context(signer: Any) -> Any:
+    """A context in which the SDK takes a payer's approval transaction for an approval."""
+    from x402.extensions.erc20_approval_gas_sponsoring import Erc20ApprovalFacilitatorExtension
+    from x402.interfaces import FacilitatorContext
+
+    extension: Any = Erc20ApprovalFacilitatorExtension(signer)
+    return FacilitatorContext({extension.key: extension})
+
+
 def declare_extensions(keys: Iterable[str]) -> dict[str, Any]:
     """The ``extensions`` of a challenge that offers to pay for approvals of Permit2."""
     from x402.extensions.eip2612_gas_sponsoring import declare_eip2612_gas_sponsoring_extension

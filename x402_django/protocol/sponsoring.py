@@ -12,13 +12,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from x402_django.constants import PERMIT2_ADDRESS, SPONSOR_EIP2612
+from x402_django.constants import PERMIT2_ADDRESS, SPONSOR_EIP2612, SPONSOR_ERC20_APPROVAL
 from x402_django.exceptions import PaymentRefused
 from x402_django.protocol import strict
+from x402_django.protocol.approvals import Approval, decode_approval
 
 if TYPE_CHECKING:
     from x402_django.protocol.transfer_methods import Terms
     from x402_django.protocol.types import Offer
+
+
+#: Bytes of a signed transaction that calls ``approve``; the official clients' have about 180.
+_LONGEST_TRANSACTION: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,14 @@ class Sponsorship:
 
     key: str
     info: Mapping[str, str] = field(hash=False)
+
+    def approval(self, offer: Offer) -> Approval | None:
+        """The payer's transaction (``erc20ApprovalGasSponsoring``); None for any other approval."""
+        if self.key != SPONSOR_ERC20_APPROVAL:
+            return None
+        raw = bytes.fromhex(self.info["signedTransaction"][2:])
+        payer = self.info["from"]
+        return decode_approval(raw, network=offer.network, payer=payer, token=offer.asset)
 
     def as_extensions(self) -> dict[str, Any]:
         """As in a payload's ``extensions``."""
@@ -39,6 +52,11 @@ class Sponsorship:
             return None
         ((key, value),) = extensions.items()
         return cls(key, value["info"])
+
+
+def offered_sponsoring(extensions: Mapping[str, Any]) -> str:
+    """The extension by which a payment brings an approval; empty if it brings none."""
+    return next((key for key in _READERS if extensions.get(key) is not None), "")
 
 
 def read_sponsorship(
@@ -95,6 +113,20 @@ def _read_eip2612(info: Mapping[str, Any], terms: Terms, offer: Offer) -> dict[s
     }
 
 
+def _read_erc20_approval(info: Mapping[str, Any], terms: Terms, offer: Offer) -> dict[str, str]:
+    """A transaction of the payer's, of any amount that suffices: most clients sign for all."""
+    found = _common(info, terms, offer, "erc20_approval")
+    raw = strict.hex_bytes(info, "signedTransaction", longest=_LONGEST_TRANSACTION)
+    approval = decode_approval(raw, network=offer.network, payer=terms.payer, token=offer.asset)
+    if approval.amount != int(found["amount"]) or approval.amount < offer.amount:
+        raise PaymentRefused(
+            "The approval is not of the amount it says, or does not suffice.",
+            code="erc20_approval_amount_mismatch",
+        )
+    return {**found, "signedTransaction": "0x" + raw.hex()}
+
+
 _READERS: Final[dict[str, Callable[[Mapping[str, Any], Terms, Offer], dict[str, str]]]] = {
     SPONSOR_EIP2612: _read_eip2612,
+    SPONSOR_ERC20_APPROVAL: _read_erc20_approval,
 }

@@ -133,10 +133,15 @@ def bytes32(parent: Mapping[str, Any], key: str) -> str:
 
 def signature(parent: Mapping[str, Any], key: str) -> bytes:
     """1 to ``MAX_SIGNATURE_BYTES`` bytes as 0x-hex; contract wallets' are of any length."""
+    return hex_bytes(parent, key, longest=MAX_SIGNATURE_BYTES)
+
+
+def hex_bytes(parent: Mapping[str, Any], key: str, *, longest: int) -> bytes:
+    """1 to ``longest`` bytes as 0x-hex."""
     value = parent.get(key)
     if not isinstance(value, str) or _HEX.fullmatch(value) is None:
         malformed(f"'{key}' must be hex.")
-    if len(value) > 2 + 2 * MAX_SIGNATURE_BYTES:
+    if len(value) > 2 + 2 * longest:
         malformed(f"'{key}' is too long.")
     return bytes.fromhex(value[2:])
 

@@ -27,7 +27,12 @@ X402 = {
                     "VERSION": deployment.TOKEN_VERSION,
                     "DECIMALS": deployment.TOKEN_DECIMALS,
                     "SYMBOL": deployment.TOKEN_SYMBOL,
-                }
+                },
+                {
+                    "ADDRESS": deployment.PLAIN_TOKEN_ADDRESS,
+                    "NAME": "Plain Dollar",
+                    "SYMBOL": "PUSD",
+                },
             ],
         }
     },
@@ -41,7 +46,18 @@ X402 = {
     "FACILITATORS": {
         "default": {
             "BACKEND": "x402_django.facilitators.LocalFacilitator",
-            "OPTIONS": {"KEY_ENV": "SITE_SETTLER_KEY"},
+            "OPTIONS": {"KEY_ENV": "SITE_SETTLER_KEY", "MAX_APPROVAL_COST": 10**16},
         }
     },
 }
+if os.environ.get("SITE_FACILITATOR_URL"):
+    X402["SERVICE_FACILITATOR"] = "own"
+    X402["FACILITATORS"]["own"] = X402["FACILITATORS"]["default"]
+    X402["FACILITATORS"]["default"] = {
+        "BACKEND": "x402_django.facilitators.RemoteFacilitator",
+        "OPTIONS": {
+            "URL": os.environ["SITE_FACILITATOR_URL"],
+            "AUTH": "tests.clients.site.keys.headers",
+            "TIMEOUT": 30,
+        },
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from django.db import transaction
@@ -45,16 +46,20 @@ async def counted_async(request: HttpRequest) -> HttpResponse:
     return JsonResponse(count_run(request))
 
 
-@payment_required(rule="permit2")
-def by_permit2(request: HttpRequest) -> HttpResponse:
-    return JsonResponse(count_run(request))
+def _by_rule(key: str) -> Callable[[HttpRequest], HttpResponse]:
+    """Charges ``units`` of the query at the rule's price of one, if it says so."""
+
+    @payment_required(rule=key)
+    def view(request: HttpRequest) -> HttpResponse:
+        if "units" in request.GET:
+            request.payment.charge_units(int(request.GET["units"]))  # type: ignore[attr-defined]
+        return JsonResponse(count_run(request))
+
+    return view
 
 
-@payment_required(rule="upto")
-def metered(request: HttpRequest) -> HttpResponse:
-    """Charges ``units`` of the query at the rule's price of one."""
-    request.payment.charge_units(int(request.GET["units"]))  # type: ignore[attr-defined]
-    return JsonResponse(count_run(request))
+#: By the key of the rule, which is the path as well.
+BY_RULE = {key: _by_rule(key) for key in ("permit2", "permit2-erc20", "upto", "upto-erc20")}
 
 
 def ledger(request: HttpRequest) -> HttpResponse:

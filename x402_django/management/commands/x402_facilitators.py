@@ -13,12 +13,14 @@ from django.core.management.base import BaseCommand, CommandError
 from x402_django.conf import x402
 from x402_django.constants import SCHEME_EXACT
 from x402_django.exceptions import ConfigurationError, FacilitatorUnavailable
-from x402_django.facilitators.base import build_facilitator
+from x402_django.facilitators.base import Kind, build_facilitator
+from x402_django.models import PaymentMethod
 
 
 class Command(BaseCommand):
     help = (
-        "Ask every facilitator whether it is there and settles on the networks it is meant for. "
+        "Ask every facilitator whether it is there and settles what it is meant for: the networks "
+        "of the settings, and the schemes of active payment methods. "
         "The exit status is 1 if one is not or does not."
     )
 
@@ -28,7 +30,7 @@ class Command(BaseCommand):
         if troubled:
             raise CommandError(f"Not in order: {', '.join(troubled)}.")
 
-    def _look_at(self, alias: str, wanted: dict[str, list[str]]) -> bool:
+    def _look_at(self, alias: str, wanted: dict[str, list[Kind]]) -> bool:
         try:
             facilitator = build_facilitator(alias)  # a new one: it has no old answer
             kinds = facilitator.supported()
@@ -38,7 +40,7 @@ class Command(BaseCommand):
         except ConfigurationError as error:
             self.stdout.write(f"{alias}: {self.style.ERROR(str(error))}")
             return False
-        missing = [name for name in wanted[alias] if (SCHEME_EXACT, name) not in kinds]
+        missing = [_label(kind) for kind in wanted[alias] if kind not in kinds]
         found = [name for name in x402.networks if (SCHEME_EXACT, name) in kinds]
         text = f"settles on {', '.join(found)}" if found else "settles on none of your networks"
         self.stdout.write(f"{alias}: {text}")
@@ -47,10 +49,18 @@ class Command(BaseCommand):
         return not missing
 
 
-def _wanted() -> dict[str, list[str]]:
-    """The networks that each facilitator is meant for by the settings."""
-    wanted: dict[str, list[str]] = {alias: [] for alias in x402.facilitators}
-    for name, network in x402.networks.items():
-        if network.facilitator in wanted:
-            wanted[network.facilitator].append(name)
+def _wanted() -> dict[str, list[Kind]]:
+    """What each facilitator is meant for: by the settings, and by active payment methods."""
+    meant = [(network.facilitator, SCHEME_EXACT, name) for name, network in x402.networks.items()]
+    methods = PaymentMethod.objects.filter(active=True).order_by("network", "scheme")
+    meant += methods.values_list("facilitator", "scheme", "network")
+    wanted: dict[str, list[Kind]] = {alias: [] for alias in x402.facilitators}
+    for alias, scheme, network in dict.fromkeys(meant):
+        if alias in wanted:
+            wanted[alias].append((scheme, network))
     return wanted
+
+
+def _label(kind: Kind) -> str:
+    scheme, network = kind
+    return network if scheme == SCHEME_EXACT else f"{network} by the scheme '{scheme}'"

@@ -21,7 +21,7 @@ from django.db import router
 
 from x402_django import clock
 from x402_django.conf import x402
-from x402_django.constants import FLOW_UPFRONT, Code
+from x402_django.constants import FLOW_AUTHORIZATION, FLOW_UPFRONT, SCHEME_UPTO, Code
 from x402_django.exceptions import (
     BudgetExceeded,
     ConfigurationError,
@@ -58,6 +58,8 @@ _LONGEST_PAUSE: Final = 0.3
 
 #: Columns that a new claim of a released row takes from the new request.
 _TERMS: Final = (
+    "scheme",
+    "asset",
     "pay_to",
     "amount",
     "asset_symbol",
@@ -70,6 +72,10 @@ _TERMS: Final = (
     "service_key_id",
     "resource_url",
 )
+
+
+#: Parts of a payload that are not among the terms.
+_UNSIGNED: Final = {"signature": "", "extensions": None}
 
 
 def service_facilitator() -> BaseFacilitator:
@@ -92,7 +98,8 @@ def verify(request: FacilitationRequest, key: FacilitatorKey) -> None:
     signed = request.signed
     refuse_forgery(signed)
     known = _known(signed)
-    if known is not None and known.state in (State.SETTLING, State.REVERSED, *PAID):
+    decided = (State.SETTLING, State.REVERSED, State.WAIVED, *PAID)
+    if known is not None and known.state in decided:
         if known.delivered_at is not None or not _is_same(known, signed):
             raise PaymentRefused(code=Code.NONCE_USED)
         authenticate(signed, known)
@@ -105,6 +112,8 @@ def verify(request: FacilitationRequest, key: FacilitatorKey) -> None:
 
 def settle(request: FacilitationRequest, key: FacilitatorKey) -> Payment:
     """Settle, or find out what became of it. On return the payment is settled.
+
+    Under the scheme ``upto`` nothing may be due: then it is ``waived``.
 
     May be called any number of times for one payment, at once and by many processes: one settles,
     the others wait for what comes of it.
@@ -165,7 +174,7 @@ def _settle_claimed(payment: Payment, signed: SignedPayment, key: FacilitatorKey
         raise
     try:
         settlement.verify(payment, signed)
-        if not payment.is_paid:
+        if not payment.is_done:
             settlement.settle(payment, signed)
     except (PaymentRefused, ServiceUnavailable):
         reservation.settle_up(0)
@@ -191,7 +200,7 @@ def _follow(known: Payment, request: FacilitationRequest, key: FacilitatorKey) -
             return False
         raise PaymentRefused(code=Code.NONCE_USED)
     authenticate(signed, known)
-    if known.is_paid:
+    if known.is_done:
         return True
     if known.state in (State.FAILED, State.EXPIRED):
         raise SettlementFailed(code=known.failure_code or Code.INVALID_TRANSACTION_STATE)
@@ -245,9 +254,12 @@ def _known(signed: SignedPayment) -> Payment | None:
 
 
 def _is_same(known: Payment, signed: SignedPayment) -> bool:
-    """Whether the row is of these very terms: a payer may sign two payments with one nonce."""
-    terms = {**signed.payload_dict(), "signature": ""}
-    return bool({**known.payload, "signature": ""} == terms)
+    """Whether the row is of these very terms: a payer may sign two payments with one nonce.
+
+    And, under the scheme ``upto``, of the very amount: that is the server's to say, once.
+    """
+    terms = {**known.payload, **_UNSIGNED} == {**signed.payload_dict(), **_UNSIGNED}
+    return terms and known.scheme == signed.offer.scheme and known.amount == signed.amount
 
 
 def _sent_for(signed: SignedPayment) -> str:
@@ -276,15 +288,15 @@ def _new_row(request: FacilitationRequest, key: FacilitatorKey) -> Payment:
         payer=signed.payer,
         nonce=signed.nonce,
         pay_to=offer.pay_to,
-        amount=offer.amount,
+        amount=signed.amount,
         asset_symbol=offer.symbol,
         asset_decimals=offer.decimals,
         valid_before=signed.valid_before,
         x402_version=request.version,
-        flow=FLOW_UPFRONT,
+        flow=FLOW_AUTHORIZATION if offer.scheme == SCHEME_UPTO else FLOW_UPFRONT,
         facilitator=offer.facilitator,
         requirements=offer.as_v2(),
-        payload=signed.payload_dict(),
+        payload=signed.snapshot(),
         # Nothing is sold here, so nothing is the same request twice but the same authorization.
         request_fingerprint=hashlib.sha256("\n".join(signed.key).encode()).hexdigest(),
         request_method="",

@@ -1,4 +1,4 @@
-// Buys `url` with @x402/fetch by Permit2, exact or upto: node pay_permit2.mjs <url>; the key is in PAYER_KEY,
+// Buys `url` with @x402/fetch, exact or upto: node pay_scenario.mjs <url>; the key is in PAYER_KEY,
 // TOKEN is an asset it may spend, and with RPC_URL it can sign approvals that the shop pays for.
 import { ExactEvmScheme } from "@x402/evm/exact/client";
 import { UptoEvmScheme } from "@x402/evm/upto/client";

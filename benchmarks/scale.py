@@ -110,7 +110,8 @@ def _alone(report: Report, full: str, *, rounds: int, calls: int) -> None:
 
 
 def _claim_often(side: Claims, calls: int) -> None:
-    from x402_django.payments.claims import RequestFacts, claim
+    from x402_django.payments.claims import claim
+    from x402_django.payments.facts import RequestFacts
     from x402_django.pricing.quotes import Quote
 
     sample = sample_payment()

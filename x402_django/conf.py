@@ -27,6 +27,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "BASE_URL": None,
     "CORS_ORIGINS": (),
     "DISCOVERY": True,
+    "ROBOTS_TAG": "",
     "RULES_MAX_AGE": 4.0,
     "PRICE_GRACE": 60,
     "MAX_HEADER_BYTES": 8192,
@@ -187,6 +188,11 @@ class X402Settings:
     def discovery(self) -> bool:
         """Whether the site lists what it sells, where it includes our URLs."""
         return self._get("DISCOVERY") is True
+
+    @property
+    def robots_tag(self) -> str:
+        """``X-Robots-Tag`` of what is for sale; empty: none."""
+        return str(self._get("ROBOTS_TAG") or "")
 
     @property
     def cors_origins(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from django.test import Client, override_settings
 from x402_django.exceptions import MalformedPayment, PaymentConflict
 from x402_django.extensions import Asked, Extension
 from x402_django.models import Payment
-from x402_django.payments.claims import RequestFacts
+from x402_django.payments.facts import RequestFacts
 from x402_django.protocol.sdk import to_sdk_payload
 from x402_django.protocol.types import SignedPayment
 from x402_django.testing.payer import Payer, decode, encode, settlement_of

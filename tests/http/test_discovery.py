@@ -230,6 +230,15 @@ def test_spectacular_describes_what_rules_and_decorators_sell(settings):
     assert paths["/sold/{id}/"]["post"]["x-payment-info"]["price"]["amount"] == "0.02"
 
 
+def test_robots_are_told_where_the_site_wants_that(client, buyer):
+    with override_settings(X402={**X402, "ROBOTS_TAG": "noarchive"}):
+        answers = [client.get("/weather/"), buyer.pay("get", "/weather/"), client.get("/asking/")]
+        assert [a.status_code for a in answers] == [402, 200, 402]
+        assert {a.get("X-Robots-Tag") for a in answers} == {"noarchive"}
+        assert "X-Robots-Tag" not in client.get("/free/")
+    assert "X-Robots-Tag" not in client.get("/weather/")
+
+
 def test_it_is_an_option(client):
     with override_settings(X402={**X402, "DISCOVERY": False}):
         for url in ("/.well-known/x402", "/llms.txt", "/x402/discovery/", "/x402/openapi.json"):

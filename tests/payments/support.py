@@ -12,7 +12,7 @@ from typing import Any
 from tests.settings import PAY_TO, TEST_DOLLAR
 from x402_django import clock
 from x402_django.models import Payment
-from x402_django.payments.claims import RequestFacts
+from x402_django.payments.facts import RequestFacts
 from x402_django.pricing import Quote
 from x402_django.protocol.types import Offer, SignedPayment
 from x402_django.testing.payer import Payer

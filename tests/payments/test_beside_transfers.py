@@ -19,9 +19,9 @@ from tests.payments.support import ago, facts
 from x402_django import tasks
 from x402_django.chain import queue
 from x402_django.models import ChainTransactionItem, Payment, Receipt
-from x402_django.payments.claims import claim_known
 from x402_django.payments.confirmation import confirm_pending_payments
 from x402_django.payments.deferred import settle_deferred
+from x402_django.payments.known import claim_known
 from x402_django.payments.maintenance import release_stale_claims
 from x402_django.protocol.transfer_methods import Terms
 from x402_django.protocol.types import PresentedPayment, SignedPayment

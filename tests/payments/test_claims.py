@@ -21,7 +21,8 @@ from tests.payments.support import (
 from x402_django import clock
 from x402_django.exceptions import PaymentRefused
 from x402_django.models import Payment, PaymentEvent
-from x402_django.payments.claims import Entitlement, claim, claim_known
+from x402_django.payments.claims import Entitlement, claim
+from x402_django.payments.known import claim_known
 from x402_django.protocol.types import PresentedPayment
 from x402_django.testing.instant import InstantFacilitator
 from x402_django.testing.payer import Payer

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
     from x402_django.models import Payment
-    from x402_django.payments.claims import RequestFacts
+    from x402_django.payments.facts import RequestFacts
     from x402_django.pricing import Quote
 
 

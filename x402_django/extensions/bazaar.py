@@ -25,7 +25,7 @@ from x402_django.facilitators.base import get_facilitator
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-    from x402_django.payments.claims import RequestFacts
+    from x402_django.payments.facts import RequestFacts
 
 logger = logging.getLogger("x402_django.extensions")
 

@@ -16,7 +16,7 @@ from x402_django.extensions.base import Asked, Extension
 from x402_django.protocol.identifiers import declaration, read_idempotency_key, read_identifier
 
 if TYPE_CHECKING:
-    from x402_django.payments.claims import RequestFacts
+    from x402_django.payments.facts import RequestFacts
 
 
 class PaymentIdentifier(Extension):

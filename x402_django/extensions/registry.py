@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
     from x402_django.models import Payment
-    from x402_django.payments.claims import RequestFacts
+    from x402_django.payments.facts import RequestFacts
 
 #: Extensions that need no ``BACKEND``.
 BUILT_IN: Final[Mapping[str, str]] = {

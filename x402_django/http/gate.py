@@ -40,7 +40,7 @@ from x402_django.http.paywall import is_paywall_script
 from x402_django.http.resource import payment_headers, request_facts
 from x402_django.http.transfers import PROOF_NOT_JUDGED, presented_proof
 from x402_django.payments.authenticity import refuse_forgery
-from x402_django.payments.claims import claim, claim_known
+from x402_django.payments.claims import claim
 from x402_django.payments.deferred import defer
 from x402_django.payments.delivery import (
     delivered_fields,
@@ -58,6 +58,7 @@ from x402_django.payments.entitlements import (
     has_session_access,
 )
 from x402_django.payments.hooks import run_settled_callbacks
+from x402_django.payments.known import claim_known
 from x402_django.payments.machine import annotate
 from x402_django.payments.recording import release
 from x402_django.payments.resolution import resolve

@@ -23,7 +23,7 @@ from x402_django.exceptions import (
 from x402_django.http import responses
 from x402_django.http.quoting import with_settlers
 from x402_django.http.resource import payment_headers
-from x402_django.payments.claims import known_payment
+from x402_django.payments.known import known_payment
 from x402_django.pricing import Quote, earlier_quotes
 from x402_django.protocol.offers import match_offer
 from x402_django.protocol.wire import read_payment_header

@@ -9,7 +9,7 @@ from django.utils.encoding import iri_to_uri
 
 from x402_django.conf import x402
 from x402_django.constants import PAYMENT_HEADERS, PROOF_HEADERS
-from x402_django.payments.claims import RequestFacts
+from x402_django.payments.facts import RequestFacts
 
 if TYPE_CHECKING:
     from django.http import HttpRequest

@@ -9,8 +9,6 @@ returns says what the request is entitled to.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -32,6 +30,7 @@ from x402_django.models.querysets import identity
 from x402_django.models.statements import durable_statement
 from x402_django.payments.authenticity import authenticate
 from x402_django.payments.entitlements import Claim, Entitlement, dead_since, entitlement_of
+from x402_django.payments.facts import RequestFacts
 from x402_django.payments.identifiers import (
     entitlement_by_identifier,
     holder_of,
@@ -39,35 +38,12 @@ from x402_django.payments.identifiers import (
     may_serve,
 )
 from x402_django.payments.machine import Step, advance
-from x402_django.payments.pruning import is_pruned
 from x402_django.pricing import Quote
-from x402_django.protocol.transfer_methods import method_of
-from x402_django.protocol.types import PresentedPayment, SignedPayment
+from x402_django.protocol.types import SignedPayment
 
 logger = logging.getLogger("x402_django.payments")
 
 State = Payment.State
-
-
-@dataclass(frozen=True, slots=True)
-class RequestFacts:
-    """What a payment is bound to when it is first used.
-
-    ``fingerprint`` is the hex SHA-256 over method, canonical URL with query, and body digest;
-    ``resource_url`` is the canonical URL without its query, which may name people. ``extensions``
-    are the entries, by key, that extensions have read from the payload and keep; ``identifier`` is
-    the payer's own name for the purchase (``payments.identifiers``).
-    """
-
-    method: str
-    resource_url: str
-    fingerprint: str
-    extensions: Mapping[str, Any] = field(default_factory=dict)
-    identifier: str | None = None
-
-    def keeping(self, key: str, entry: Any) -> RequestFacts:
-        """These, and ``entry`` (JSON) of the extension ``key``."""
-        return replace(self, extensions={**self.extensions, key: entry})
 
 
 def claim(signed: SignedPayment, quote: Quote, facts: RequestFacts) -> Claim:
@@ -155,49 +131,6 @@ def _is_unproven_twin(existing: Payment, presented: Payment) -> bool:
     It says nothing about the authorization's owner, who is asked to wait until it is gone.
     """
     return existing.state == State.CLAIMED and existing.payload != presented.payload
-
-
-def claim_known(presented: PresentedPayment, facts: RequestFacts) -> Claim | None:
-    """The claim of a payment that was accepted earlier but is not payable now; None if unknown.
-
-    For an authorization that has since expired, or whose price has since changed: what it bought
-    is still its payer's. Only the very same payload counts. Raises PaymentRefused as ``claim``.
-    """
-    row = known_payment(presented)
-    if row is None:
-        return None
-    if row.request_fingerprint != facts.fingerprint:
-        raise PaymentRefused(
-            "This payment was used for another request. Pay this one separately.",
-            code=Code.ALREADY_USED,
-        )
-    return entitlement_of(row)
-
-
-def known_payment(presented: PresentedPayment) -> Payment | None:
-    """The row of a payment that was accepted earlier, whatever for; nothing is taken of it."""
-    terms = presented.terms
-    rows = (
-        Payment.objects.sales()
-        .defer("response_body")
-        .filter(
-            network=presented.network,
-            payer=terms.payer,
-            nonce=terms.nonce,
-            scheme=presented.scheme,
-        )
-        .exclude(state__in=(State.CLAIMED, State.RELEASED, State.REJECTED))
-    )
-    return next((row for row in rows if _is_same(presented, row)), None)
-
-
-def _is_same(presented: PresentedPayment, row: Payment) -> bool:
-    return (
-        row.scheme == presented.scheme
-        and not is_pruned(row.payload)
-        and method_of(row.payload) is presented.method
-        and presented.method.read(row.payload, row.scheme) == presented.terms
-    )
 
 
 def _bounds() -> Bounds:

@@ -27,8 +27,8 @@ from x402_django.exceptions import (
 )
 from x402_django.models import Payment
 from x402_django.models.querysets import identity
-from x402_django.payments.claims import RequestFacts
 from x402_django.payments.entitlements import Claim, entitlement_of
+from x402_django.payments.facts import RequestFacts
 from x402_django.payments.machine import Step, advance
 from x402_django.payments.proofs import (
     Evidence,

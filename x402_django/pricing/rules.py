@@ -197,12 +197,19 @@ def _names(value: list[str] | str | None) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value or ())
 
 
-def load_rules(loaded_at: float) -> RuleSet:
-    """Read and compile everything, in four queries."""
-    from x402_django.models import PaymentMethod, PreviousPrice, PriceRule
+def load_templates() -> tuple[OfferTemplate, ...]:
+    """The ways of being paid where a rule names none: the rows, or else the settings'."""
+    from x402_django.models import PaymentMethod
 
     active = list(PaymentMethod.objects.filter(active=True))
-    templates = tuple(method_template(method) for method in active) or settings_templates()
+    return tuple(method_template(method) for method in active) or settings_templates()
+
+
+def load_rules(loaded_at: float) -> RuleSet:
+    """Read and compile everything, in four queries."""
+    from x402_django.models import PreviousPrice, PriceRule
+
+    templates = load_templates()
     rules = list(
         PriceRule.objects.filter(active=True)
         .prefetch_related("payment_methods")

@@ -244,7 +244,7 @@ def test_robots_are_told_where_the_site_wants_that(client, buyer):
 def test_routes_are_those_of_the_sites_own_language(client):
     with override_settings(ROOT_URLCONF="tests.http.translated_urls"):
         with translation.override("de"):
-            assert [route.pattern for route in site_routes()][0] == "/de/wetter/"
+            assert next(route.pattern for route in site_routes()) == "/de/wetter/"
         found = client.get("/x402/discovery/", headers={"Accept-Language": "de"}).json()["items"]
     assert [one["resource"] for one in found] == [f"{ROOT}/en-us/wetter/"]
 

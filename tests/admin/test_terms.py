@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.core.checks import run_checks
 from django.test import Client
 from django.urls import reverse
 
@@ -111,3 +112,21 @@ def test_earlier_prices_are_listed_and_cannot_be_written(desk: Client) -> None:
     assert "$0.50 until " in html
     assert desk.post(change_url(rule), changed).status_code == 302
     assert PreviousPrice.objects.count() == 1
+
+
+def test_who_takes_a_price_its_last_way_of_being_paid_is_told(desk: Client) -> None:
+    rule = make_rule(price_usd=Decimal("0.50"))
+    method = make_method()
+    rule.payment_methods.add(method)
+    url = reverse("admin:x402_django_paymentmethod_change", args=[method.pk])
+    said = desk.post(url, method_form(minimum_amount="5"), follow=True).content.decode()
+    assert "Nobody can pay “Articles” any more: No payment method takes this price" in said
+    said = desk.post(url, method_form(minimum_amount="6"), follow=True).content.decode()
+    assert "Nobody can pay" not in said  # said before
+    found = run_checks(tags=["database"], databases=["default"])
+    assert [m.msg.partition(":")[0] for m in found if m.id == "x402_django.W018"] == [
+        "The price rule “Articles” cannot be used"
+    ]
+    desk.post(url, method_form(minimum_amount="0.5"))
+    found = run_checks(tags=["database"], databases=["default"])
+    assert "x402_django.W018" not in [m.id for m in found]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
 from x402_django.admin import display
@@ -13,6 +14,7 @@ from x402_django.admin.history import RecordsValues
 from x402_django.admin.payment_method_form import AMOUNT_FIELDS, PaymentMethodForm
 from x402_django.conf import x402
 from x402_django.models import PaymentMethod
+from x402_django.pricing.rules import unsellable_rules
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -78,6 +80,17 @@ class PaymentMethodAdmin(RecordsValues):
             (title, {"fields": [f for f in options["fields"] if may_edit or f != "known_token"]})
             for title, options in self.fieldsets
         ]
+
+    def save_model(self, request: HttpRequest, obj: PaymentMethod, form: Any, change: bool) -> None:
+        """Saved as it is; but whoever takes a price's last way of being paid is told."""
+        before = {rule.pk for rule in unsellable_rules()}
+        super().save_model(request, obj, form, change)
+        for rule in unsellable_rules():
+            if rule.pk not in before:
+                text = _now("Nobody can pay “%(rule)s” any more: %(why)s")
+                self.message_user(
+                    request, text % {"rule": rule.name, "why": rule.error}, messages.WARNING
+                )
 
     @admin.display(description=_("network"), ordering="network")
     def network_shown(self, method: PaymentMethod) -> str:

@@ -19,7 +19,7 @@ asks the network, and none but ``database`` asks a database. Facilitators report
 """
 
 from x402_django.checks.cors import check_cors
-from x402_django.checks.database import check_ways_of_being_paid
+from x402_django.checks.database import check_prices, check_ways_of_being_paid
 from x402_django.checks.deployment import (
     check_base_url,
     check_celery,
@@ -60,6 +60,7 @@ __all__ = [
     "check_networks_have_proof",
     "check_numbers",
     "check_pay_to",
+    "check_prices",
     "check_secrets",
     "check_service",
     "check_shapes",

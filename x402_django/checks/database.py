@@ -38,3 +38,26 @@ def check_ways_of_being_paid(
             id="x402_django.W011",
         )
     ]
+
+
+@register(Tags.database)
+def check_prices(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """W018: an active price rule that no payment method takes: its pages answer 503."""
+    from x402_django.models import PriceRule
+    from x402_django.pricing.rules import unsellable_rules
+
+    alias = router.db_for_read(PriceRule)
+    if alias not in (databases or ()) or not is_readable():
+        return []
+    try:
+        broken = unsellable_rules()
+    except (ValueError, DatabaseError):
+        return []  # as above
+    return [
+        Warning(
+            f"The price rule “{rule.name}” cannot be used: {rule.error}",
+            hint="Edit the rule, or the payment methods that it is paid by, in the admin.",
+            id="x402_django.W018",
+        )
+        for rule in broken
+    ]

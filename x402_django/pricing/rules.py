@@ -122,6 +122,14 @@ class RuleSet:
         return result
 
 
+def unsellable_rules() -> list[CompiledRule]:
+    """The active rules, as they are stored now, that cannot be priced; ``error`` says why."""
+    rules = load_rules(loaded_at=0.0)
+    found = [*rules.by_key.values(), *rules.by_url_name.values()]
+    broken = {rule.pk: rule for listed in found for rule in listed if rule.error}
+    return list(broken.values())
+
+
 def compile_rule(
     rule: PriceRule,
     methods: Sequence[PaymentMethod],

@@ -27,6 +27,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "BASE_URL": None,
     "CORS_ORIGINS": (),
     "DISCOVERY": True,
+    "ROBOTS_TAG": "",
     "RULES_MAX_AGE": 4.0,
     "PRICE_GRACE": 60,
     "MAX_HEADER_BYTES": 8192,
@@ -42,6 +43,9 @@ DEFAULTS: Final[dict[str, Any]] = {
     "DEFERRED_MAX_EXPOSURE": Decimal("100"),
     "DEFERRED_MIN_SETTLED": 1,
     "FAILED_PAYER_MEMORY": 604_800,
+    "MAX_IN_FLIGHT_PER_PAYER": 64,
+    "MAX_IN_FLIGHT": None,
+    "UPFRONT_ABOVE": None,
     "CHAIN_WEBHOOKS": {},
     "SERVICE_FACILITATOR": None,
     "SERVICE_MAX_BODY_BYTES": 65_536,
@@ -186,6 +190,11 @@ class X402Settings:
         return self._get("DISCOVERY") is True
 
     @property
+    def robots_tag(self) -> str:
+        """``X-Robots-Tag`` of what is for sale; empty: none."""
+        return str(self._get("ROBOTS_TAG") or "")
+
+    @property
     def cors_origins(self) -> tuple[str, ...]:
         """Origins whose pages may buy; ``"*"`` among them: all."""
         return tuple(self._get("CORS_ORIGINS"))
@@ -276,6 +285,24 @@ class X402Settings:
     def failed_payer_memory(self) -> int:
         """Seconds for which a payer with a failed settlement pays before the view."""
         return int(self._get("FAILED_PAYER_MEMORY"))
+
+    @property
+    def max_in_flight_per_payer(self) -> int | None:
+        """Payments of one payer that may be on their way at once; None: any number."""
+        value = self._get("MAX_IN_FLIGHT_PER_PAYER")
+        return None if value is None else int(value)
+
+    @property
+    def max_in_flight(self) -> int | None:
+        """Payments of all payers that may be on their way at once; None: any number."""
+        value = self._get("MAX_IN_FLIGHT")
+        return None if value is None else int(value)
+
+    @property
+    def upfront_above(self) -> Decimal | None:
+        """US dollars; what costs more is settled before the view unless its flow is given."""
+        value = self._get("UPFRONT_ABOVE")
+        return None if value is None else Decimal(str(value))
 
     @property
     def chain_webhooks(self) -> Mapping[str, ChainWebhookSettings]:

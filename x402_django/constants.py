@@ -141,6 +141,8 @@ class Code:
     # 409
     IN_PROGRESS: Final = "payment_in_progress"
     IDENTIFIER_USED: Final = "payment_identifier_used"
+    # 429
+    TOO_MANY_IN_FLIGHT: Final = "too_many_payments_in_flight"
     # 503
     SETTLEMENT_UNKNOWN: Final = "settlement_outcome_unknown"
     UNAVAILABLE: Final = "payment_service_unavailable"

@@ -162,6 +162,13 @@ class PaymentConflict(X402Error):
     message = "The payment's identifier was used for something else. Choose a new one."
 
 
+class PaymentsInFlight(X402Error):
+    """Too many payments are on their way already. Nothing was charged (answered 429)."""
+
+    code = Code.TOO_MANY_IN_FLIGHT
+    message = "Too many payments are being processed. You were not charged; retry shortly."
+
+
 class PaymentPending(X402Error):
     """A proven transfer is not mined, or not deep enough: come back with the same proof.
 

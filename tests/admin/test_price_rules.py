@@ -360,3 +360,17 @@ def test_routes_in_namespaces_regular_expressions_and_duplicates() -> None:
     assert example_path(["inner:outer:leaf"]) == "/in/(?P<number>[0-9]+)/leaf/"
     assert example_path(["gone"]) == "/…"
     assert example_path([]) == "/…"
+
+
+def test_the_history_says_from_what_to_what(desk):
+    from django.contrib.admin.models import LogEntry
+
+    rule = PriceRule.objects.create(name="Weather", price_usd="0.01", url_names=["weather"])
+    url = f"/admin/x402_django/pricerule/{rule.pk}/change/"
+    changed = form(name="Weather", price_usd="0.05", url_names=["weather"], description="Sunny")
+    assert desk.post(url, changed).status_code == 302
+    said = LogEntry.objects.latest("pk").get_change_message()
+    assert "Price in US dollars: 0.01 → 0.05" in said
+    assert "→ Sunny" in said
+    history = desk.get(f"/admin/x402_django/pricerule/{rule.pk}/history/").content.decode()
+    assert "0.01 → 0.05" in history

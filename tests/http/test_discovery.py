@@ -8,6 +8,7 @@ import pytest
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, override_settings
 from django.urls import include, path, re_path
+from django.utils import translation
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.validation import validate_schema
 from rest_framework.response import Response
@@ -16,6 +17,7 @@ from rest_framework.views import APIView
 from tests.admin.rows import make_method
 from tests.settings import PAY_TO, X402
 from x402_django.http.decorators import payment_required
+from x402_django.http.routes import site_routes
 from x402_django.http.state import never_for_sale
 from x402_django.models import PriceRule
 from x402_django.rest_framework import HasPaid
@@ -228,6 +230,23 @@ def test_spectacular_describes_what_rules_and_decorators_sell(settings):
     assert ruled["x-payment-info"]["price"]["amount"] == "1.50"
     assert "402" in ruled["responses"]
     assert paths["/sold/{id}/"]["post"]["x-payment-info"]["price"]["amount"] == "0.02"
+
+
+def test_robots_are_told_where_the_site_wants_that(client, buyer):
+    with override_settings(X402={**X402, "ROBOTS_TAG": "noarchive"}):
+        answers = [client.get("/weather/"), buyer.pay("get", "/weather/"), client.get("/asking/")]
+        assert [a.status_code for a in answers] == [402, 200, 402]
+        assert {a.get("X-Robots-Tag") for a in answers} == {"noarchive"}
+        assert "X-Robots-Tag" not in client.get("/free/")
+    assert "X-Robots-Tag" not in client.get("/weather/")
+
+
+def test_routes_are_those_of_the_sites_own_language(client):
+    with override_settings(ROOT_URLCONF="tests.http.translated_urls"):
+        with translation.override("de"):
+            assert next(route.pattern for route in site_routes()) == "/de/wetter/"
+        found = client.get("/x402/discovery/", headers={"Accept-Language": "de"}).json()["items"]
+    assert [one["resource"] for one in found] == [f"{ROOT}/en-us/wetter/"]
 
 
 def test_it_is_an_option(client):

@@ -22,7 +22,7 @@ from x402_django.observing import JsonFormatter, PaymentFilter, observed
 from x402_django.payments import counters, gauges, housekeeping, wallet_metrics
 from x402_django.payments.periodic import TASKS, recorded
 from x402_django.testing.instant import InstantFacilitator
-from x402_django.testing.payer import Payer, PayingClient
+from x402_django.testing.payer import PayingClient
 
 pytestmark = pytest.mark.django_db
 
@@ -108,7 +108,7 @@ def test_a_network_that_is_not_read(settings):
 
 
 def buy(url="/weather/"):
-    client = PayingClient(Payer())
+    client = PayingClient()
     response = client.get(url)
     assert response.status_code == 200
     return Payment.objects.latest("pk")
@@ -186,7 +186,7 @@ def test_what_happens_is_counted(metrics):
     before = metrics()
     payment = buy()
     InstantFacilitator.script["settle"] = [_failure()]
-    assert PayingClient(Payer()).get("/weather/").status_code == 402
+    assert PayingClient().get("/weather/").status_code == 402
     after = metrics()
 
     def grown(name):
@@ -275,7 +275,7 @@ def test_each_step_of_a_payment_is_a_span():
     trace.get_tracer_provider().add_span_processor(SimpleSpanProcessor(spans))
     payment = buy()
     InstantFacilitator.script["settle"] = [_failure()]
-    PayingClient(Payer()).get("/weather/")
+    PayingClient().get("/weather/")
     finished = spans.get_finished_spans()
     assert [span.name for span in finished] == ["x402.verify", "x402.settle"] * 2
     assert dict(finished[1].attributes) == {

@@ -22,7 +22,7 @@ DAYS = timedelta(days=1)
 
 
 def buy(url="/weather/", status=200):
-    assert PayingClient(Payer()).get(url).status_code == status
+    assert PayingClient().get(url).status_code == status
     return Payment.objects.latest("pk")
 
 

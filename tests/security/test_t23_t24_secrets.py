@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
+from datetime import timedelta
 
 import pytest
+from django.core.management import call_command
 from django.test import Client
 
 from tests.chain.support import SETTLER
+from x402_django import clock
 from x402_django.exceptions import (
     FacilitatorUnavailable,
     PaymentRefused,
@@ -17,7 +21,7 @@ from x402_django.exceptions import (
 from x402_django.models import Payment, PaymentEvent, Receipt
 from x402_django.payments.confirmation import confirm_pending_payments
 from x402_django.testing.instant import InstantFacilitator
-from x402_django.testing.payer import decode
+from x402_django.testing.payer import Payer, PayingClient, decode
 
 BROWSER = {"Accept": "text/html", "User-Agent": "Mozilla/5.0"}
 
@@ -120,3 +124,59 @@ def test_t24_a_facilitators_reason_is_no_markup_and_no_sentence(buyer):
     page = buyer.get("/weather/", headers=headers).content.decode()
     assert "<img src" not in page
     assert "invalid_payment_requirements" in page
+
+
+@pytest.mark.django_db(transaction=True)
+def test_t23_what_watches_the_shop_names_nobody(settings, monkeypatch):
+    """Numbers, health and spans: no payer, no address of a buyer, no signature, no query."""
+    pytest.importorskip("prometheus_client")
+    from x402_django.observing import observed
+    from x402_django.payments import counters
+
+    spans = []
+    monkeypatch.setattr("x402_django.observing._tracer", lambda: _Tracer(spans))
+    settings.X402 = {**settings.X402, "METRICS_TOKEN_ENV": "SHOP_METRICS_TOKEN"}
+    monkeypatch.setenv("SHOP_METRICS_TOKEN", "token")
+    counters.connect()
+    try:
+        payer = Payer()
+        client = PayingClient(payer=payer)
+        assert client.get("/weather/?name=ann").status_code == 200
+        with observed("settle", Payment.objects.get()):
+            pass
+        numbers = Client().get("/x402/metrics/", headers={"Authorization": "Bearer token"})
+    finally:
+        counters.disconnect()
+    health = Client().get("/x402/health/")
+    told = (numbers.content + health.content).decode() + repr(spans)
+    assert "x402_payments_total" in told
+    assert Payment.objects.get().public_id in repr(spans)
+    payload = Payment.objects.get().payload
+    for secret in (payer.address, payload["signature"], "ann", "weather"):
+        assert secret.lower() not in told.lower()
+
+
+class _Tracer:
+    def __init__(self, spans):
+        self.spans = spans
+
+    def start_as_current_span(self, name, *, attributes, **options):
+        self.spans.append((name, attributes))
+        return nullcontext()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_t23_signatures_and_uncharged_payers_can_be_forgotten():
+    charged, refused = Payer(), Payer()
+    assert PayingClient(payer=charged).get("/weather/").status_code == 200
+    InstantFacilitator.script["verify"] = [PaymentRefused(code="insufficient_funds")]
+    assert PayingClient(payer=refused).get("/weather/").status_code == 402
+    Payment.objects.filter(payer=charged.address).update(state="final")
+    with clock.shifted(timedelta(days=400)):
+        call_command("x402_prune", personal_after=365)
+    [left] = Payment.objects.all()
+    assert left.payer == charged.address
+    assert "signature" not in left.payload
+    assert left.response_body is None
+    assert not Payment.objects.filter(payer=refused.address).exists()
+    assert Receipt.objects.get().payer == charged.address

@@ -17,6 +17,7 @@
 ``columns``          columns that payments and receipts share
 ``read_only``        what "read-only by permission" means, once
 ``change_list``      lists that stay fast over a million rows
+``history``          the action log of prices and payment methods, with old and new values
 ``display``          amounts, addresses and links as people read them
 ===================  ======================================================================
 """

@@ -9,6 +9,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from x402_django.admin import display
+from x402_django.admin.history import RecordsValues
 from x402_django.admin.payment_method_form import AMOUNT_FIELDS, PaymentMethodForm
 from x402_django.conf import x402
 from x402_django.models import PaymentMethod
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @admin.register(PaymentMethod)
-class PaymentMethodAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class PaymentMethodAdmin(RecordsValues):
     """Edited by the merchant; payments keep what they were made with."""
 
     form = PaymentMethodForm

@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from x402_django import clock
 from x402_django.admin import display
+from x402_django.admin.history import RecordsValues
 from x402_django.admin.preview import Preview, preview_rule
 from x402_django.admin.price_rule_form import PRICE_FIELDS, PriceRuleForm
 from x402_django.models import PreviousPrice, PriceRule
@@ -31,7 +32,7 @@ _PREVIOUS_SHOWN = 5
 
 
 @admin.register(PriceRule)
-class PriceRuleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class PriceRuleAdmin(RecordsValues):
     """Edited by the merchant; in force within ``X402["RULES_MAX_AGE"]`` seconds everywhere."""
 
     form = PriceRuleForm

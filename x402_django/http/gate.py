@@ -26,6 +26,7 @@ from x402_django.exceptions import (
     PaymentConflict,
     PaymentPending,
     PaymentRefused,
+    PaymentsInFlight,
     ServiceUnavailable,
     SettlementFailed,
     SettlementUnknown,
@@ -95,6 +96,8 @@ def open_gate(request: HttpRequest, state: GateState, quote: Quote) -> HttpRespo
         return responses.error_response(request, 400, error)
     except PaymentConflict as conflict:
         return responses.error_response(request, 409, conflict)
+    except PaymentsInFlight as flood:
+        return responses.error_response(request, 429, flood)
     except PaymentRefused as refusal:
         state.refusal = refusal
         return responses.payment_required(request, quote, refusal)

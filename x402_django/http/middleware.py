@@ -20,6 +20,7 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpResponse, RawPostDataException, UnreadablePostError
 from django.http.response import HttpResponseBase
 
+from x402_django.conf import x402
 from x402_django.exceptions import PaymentRequired, ServiceUnavailable
 from x402_django.extensions.registry import may_admit
 from x402_django.http import responses
@@ -73,9 +74,9 @@ class PaymentMiddleware:
         if state.asked is not None and not state.is_open:
             answer = _answer_asked(request, state, response)
             if answer is not None:
-                return open_to_origin(request, answer)
+                return _leave(request, answer)
             response = self.get_response(request)
-        return _leave(request, state, _finish(request, state, response))
+        return _leave(request, _finish(request, state, response), state)
 
     async def _call_async(self, request: HttpRequest) -> HttpResponseBase:
         state = _attach(request)
@@ -83,11 +84,11 @@ class PaymentMiddleware:
         if state.asked is not None and not state.is_open:
             answer = await sync_to_async(_answer_asked)(request, state, response)
             if answer is not None:
-                return open_to_origin(request, answer)
+                return _leave(request, answer)
             response = await self._respond(request, state)
         if state.is_open or state.asked is not None:
             response = await sync_to_async(_finish)(request, state, response)
-        return _leave(request, state, response)
+        return _leave(request, response, state)
 
     async def _respond(self, request: HttpRequest, state: GateState) -> HttpResponseBase:
         try:
@@ -224,8 +225,7 @@ def _answer_options(
 
 
 def _leave_to_view(request: HttpRequest) -> HttpResponseBase | None:
-    """A view that asks for payment itself. A preflight is answered for it: it has no credentials,
-    without which the view might refuse it."""
+    """A view that asks itself; but not about a preflight, which brings no credentials."""
     state: GateState = getattr(request, ATTRIBUTE)
     state.is_sold = True
     return preflight_response(request) if is_preflight(request) else None
@@ -273,9 +273,15 @@ def _take_payment(
     return answer
 
 
-def _leave(request: HttpRequest, state: GateState, response: HttpResponseBase) -> HttpResponseBase:
-    """The last touch to an answer, whoever gave it."""
-    return open_to_origin(request, response) if state.is_sold or state.is_open else response
+def _leave(
+    request: HttpRequest, response: HttpResponseBase, state: GateState | None = None
+) -> HttpResponseBase:
+    """The last touch to an answer of what is for sale, whoever gave it."""
+    if state is not None and not (state.is_sold or state.is_open):
+        return response
+    if x402.robots_tag:
+        response.setdefault("X-Robots-Tag", x402.robots_tag)
+    return open_to_origin(request, response)
 
 
 def _finish(request: HttpRequest, state: GateState, response: HttpResponseBase) -> HttpResponseBase:

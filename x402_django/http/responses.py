@@ -127,12 +127,12 @@ def settlement_failed(
 def error_response(
     request: HttpRequest, status: int, error: X402Error, *, payment: Payment | None = None
 ) -> HttpResponse:
-    """400, 402 for what is pending, 409, 413 or 503.
+    """400, 402 for what is pending, 409, 413, 429 or 503.
 
-    402, 409 and 503 say when to come back, and where to look meanwhile; a conflict stays one.
+    402, 409, 429 and 503 say when to come back, and where to look meanwhile; a conflict stays one.
     """
     body: dict[str, Any] = {"error": error.code, "message": str(error)}
-    retry = status in (402, 409, 503) and not isinstance(error, PaymentConflict)
+    retry = status in (402, 409, 429, 503) and not isinstance(error, PaymentConflict)
     if retry:
         body["retryable"] = True
     url = payment_status_url(payment) if payment is not None else None

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils.translation import get_language
 
 #: Applications whose routes are not for sale: Django's admin and this app's own pages.
 _EXCLUDED: Final = frozenset({"admin", "x402", "x402-root"})
@@ -41,11 +42,12 @@ class Route:
 
 def site_routes() -> Sequence[Route]:
     """Every route of the site, in the order of its URL configuration."""
-    return _routes(get_resolver())
+    return _routes(get_resolver(), get_language())
 
 
-@lru_cache(maxsize=4)
-def _routes(resolver: URLResolver) -> Sequence[Route]:
+@lru_cache(maxsize=32)
+def _routes(resolver: URLResolver, language: str | None) -> Sequence[Route]:
+    # Patterns may be translated, and prefixed with the language.
     return tuple(_walk(resolver.url_patterns, "/", ()))
 
 

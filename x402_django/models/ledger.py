@@ -228,6 +228,14 @@ class Payment(SettledCallbacks, Charges, models.Model):
                 condition=Q(flow="deferred", state__in=["verified", "settling", "reversed"]),
                 name="x402_payment_exposed_idx",
             ),
+            models.Index(
+                # See ``in_flight``; those of all payers are counted in it, too.
+                fields=["payer"],
+                condition=Q(
+                    state__in=["claimed", "verified", "settling"], delivered_at__isnull=True
+                ),
+                name="x402_payment_in_flight_idx",
+            ),
             # All that the sum of what is reserved reads; see ``reservations``.
             models.Index(
                 fields=["payer", "asset", "state", "block_number", "amount"],

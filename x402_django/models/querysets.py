@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from django.db import IntegrityError, connections, models, router, transaction
 from django.db.models import Q
 
+from x402_django.models.in_flight import STATES as IN_FLIGHT_STATES
+from x402_django.models.in_flight import Bounds
 from x402_django.models.statements import IDENTITY, insert_unless_owed
 
 if TYPE_CHECKING:
     from x402_django.models.ledger import Payment
 
+#: Any number of payments at once.
+NO_BOUNDS = Bounds()
 #: Money that has moved, may have moved, or (after a reorganisation) moves again.
 OWING_STATES = ("settling", "settled", "final", "reversed")
 
@@ -66,6 +70,10 @@ class PaymentQuerySet(models.QuerySet["Payment"]):
         owed = self.filter(flow="deferred", state__in=("verified", "settling", "reversed"))
         return owed if payer is None else owed.filter(payer=payer)
 
+    def in_flight(self) -> PaymentQuerySet:
+        """On their way: claimed, and neither settled nor let go nor delivered."""
+        return self.sales().filter(state__in=IN_FLIGHT_STATES, delivered_at__isnull=True)
+
     def failed_by(self, payer: str, *, since: datetime) -> PaymentQuerySet:
         """Payments of ``payer`` whose settlement failed, or came too late, after ``since``."""
         failed = self.sales().filter(payer=payer, state__in=("failed", "expired"))
@@ -77,9 +85,12 @@ class PaymentQuerySet(models.QuerySet["Payment"]):
         *,
         settling_before: datetime,
         failed_since: datetime | None = None,
+        bounds: Bounds = NO_BOUNDS,
         trailing: bool = False,
     ) -> bool:
         """Insert ``payment`` unless its authorization exists or the payer is owed this request.
+
+        Nor if as many are in flight as ``bounds`` allow.
 
         One statement, committed at once: the unique constraint decides between two claims of
         one authorization, and a payer with an undelivered payment for the same request cannot
@@ -99,12 +110,13 @@ class PaymentQuerySet(models.QuerySet["Payment"]):
                 connection,
                 settling_before=settling_before,
                 failed_since=failed_since,
+                bounds=bounds,
                 trailing=trailing,
             )
         owed = self.owed_for(
             payment.payer, payment.request_fingerprint, settling_before=settling_before
         )
-        if owed.using(alias).exists():
+        if owed.using(alias).exists() or bounds.are_reached(self.using(alias), payment.payer):
             return False
         if failed_since and self.using(alias).failed_by(payment.payer, since=failed_since).exists():
             payment.flow = "upfront"

@@ -23,9 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connections, models, transaction
 
+from x402_django.models import in_flight
+
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
+    from x402_django.models.in_flight import Bounds
     from x402_django.models.ledger import Payment
 
 #: What identifies an authorization on its chain, and whose books it is in. Nonces are kept for each
@@ -93,13 +96,14 @@ def insert_unless_owed(
     *,
     settling_before: datetime,
     failed_since: datetime | None,
+    bounds: Bounds,
     trailing: bool,
 ) -> bool:
     """Insert ``payment`` unless its authorization exists or the payer is owed its request.
 
-    Its flow becomes ``upfront`` if a settlement of the payer failed after ``failed_since``. For
-    PostgreSQL and SQLite. ``trailing`` does not wait for PostgreSQL's disk. True when the row was
-    inserted (``pk`` and ``flow`` are then set).
+    Nor if ``bounds`` are reached. Its flow becomes ``upfront`` if a settlement of the payer failed
+    after ``failed_since``. For PostgreSQL and SQLite. ``trailing`` does not wait for PostgreSQL's
+    disk. True when the row was inserted (``pk`` and ``flow`` are then set).
     """
     model = type(payment)
     moment = model._meta.get_field("state_changed_at").get_db_prep_value
@@ -109,8 +113,10 @@ def insert_unless_owed(
             parameters += [payment.payer, moment(failed_since or _NEVER, connection)]
         parameters.append(value)
     parameters += [payment.payer, payment.request_fingerprint, moment(settling_before, connection)]
+    parameters += bounds.parameters(payment.payer)
+    sql = _claim_sql(connection.alias, connection.vendor, model, trailing, bounds.kinds)
     with connection.cursor() as cursor:
-        cursor.execute(_claim_sql(connection.alias, connection.vendor, model, trailing), parameters)
+        cursor.execute(sql, parameters)
         row = cursor.fetchone()
     if row is None:
         return False
@@ -235,7 +241,13 @@ def _insertable(model: type[models.Model]) -> tuple[Any, ...]:
 
 
 @lru_cache(maxsize=16)
-def _claim_sql(alias: str, vendor: str, model: type[models.Model], trailing: bool) -> str:
+def _claim_sql(
+    alias: str,
+    vendor: str,
+    model: type[models.Model],
+    trailing: bool,
+    bounds: tuple[bool, bool],
+) -> str:
     quote = connections[alias].ops.quote_name
     names = {field.name: quote(str(field.column)) for field in model._meta.local_concrete_fields}
     table = quote(model._meta.db_table)
@@ -246,6 +258,7 @@ def _claim_sql(alias: str, vendor: str, model: type[models.Model], trailing: boo
         f"INSERT INTO {table} ({', '.join(names[field.name] for field in fields)}) "
         f"SELECT {', '.join(values)} "
         f"WHERE NOT EXISTS ({_OWED.format(payment=table, **names)}) "
+        f"{in_flight.condition(bounds, payment=table, **names)}"
         f"{_TRAILING if trailing and vendor == 'postgresql' else ''}"
         f"ON CONFLICT ({', '.join(names[name] for name in IDENTITY)}) DO NOTHING "
         f"RETURNING {names['id']}, {names['flow']}"

@@ -17,9 +17,15 @@ from django.db import IntegrityError, router, transaction
 from x402_django import clock
 from x402_django.conf import x402
 from x402_django.constants import FLOW_AUTHORIZATION, FLOW_UPFRONT, SCHEME_UPTO, Code
-from x402_django.exceptions import ConfigurationError, InvalidTransition, PaymentRefused
+from x402_django.exceptions import (
+    ConfigurationError,
+    InvalidTransition,
+    PaymentRefused,
+    PaymentsInFlight,
+)
 from x402_django.facilitators.base import get_facilitator
 from x402_django.models import Payment, PaymentEvent
+from x402_django.models.in_flight import Bounds
 from x402_django.models.querysets import identity
 from x402_django.models.statements import durable_statement
 from x402_django.payments.authenticity import authenticate
@@ -49,6 +55,7 @@ def claim(signed: SignedPayment, quote: Quote, facts: RequestFacts) -> Claim:
 
     Raises:
         PaymentConflict: its identifier is another purchase's.
+        PaymentsInFlight: too many payments are on their way; this one was not claimed.
         PaymentRefused: the authorization was spent on something else (Code.ALREADY_USED), can no
             longer pay (the code of its failure), or is not the payer's (Code.INVALID_SIGNATURE).
         ServiceUnavailable: whose signature it is could not be found out.
@@ -81,6 +88,7 @@ def _insert(payment: Payment) -> bool:
                 payment,
                 settling_before=dead_since(),
                 failed_since=_failed_since(),
+                bounds=_bounds(),
                 trailing=_stays_here(payment),
             )
     except IntegrityError:
@@ -123,6 +131,16 @@ def _is_unproven_twin(existing: Payment, presented: Payment) -> bool:
     It says nothing about the authorization's owner, who is asked to wait until it is gone.
     """
     return existing.state == State.CLAIMED and existing.payload != presented.payload
+
+
+def _bounds() -> Bounds:
+    return Bounds(per_payer=x402.max_in_flight_per_payer, in_all=x402.max_in_flight)
+
+
+def _refuse_too_many(payment: Payment) -> None:
+    """Raise PaymentsInFlight if another payment would be one too many (threat 8)."""
+    if _bounds().are_reached(Payment.objects.all(), payment.payer):
+        raise PaymentsInFlight()
 
 
 def _failed_since() -> datetime:
@@ -183,6 +201,7 @@ def _serve_from_earlier(payment: Payment) -> Claim:
         .first()
     )
     if earlier is None:  # paid or delivered since we looked: the new payment may go ahead
+        _refuse_too_many(payment)
         raise InvalidTransition("The earlier payment for this request has just been completed.")
     _record_as_served(payment, earlier)
     return entitlement_of(earlier)
@@ -223,6 +242,7 @@ def _claim_again(existing: Payment, presented: Payment, signed: SignedPayment) -
     if earlier is not None:
         authenticate(signed)
         return entitlement_of(earlier)
+    _refuse_too_many(presented)
     fields: dict[str, Any] = {name: getattr(presented, name) for name in _TERMS}
     if Payment.objects.failed_by(presented.payer, since=_failed_since()).exists():
         fields["flow"] = FLOW_UPFRONT

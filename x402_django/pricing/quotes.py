@@ -104,7 +104,7 @@ def quote_request(
         raise PriceNotConfigured(str(error)) from error
     return Quote(
         offers=offers,
-        flow=options.flow or default_flow(method),
+        flow=options.flow or default_flow(method, price),
         description=options.description,
         mime_type=options.mime_type,
         price_usd=price,
@@ -153,7 +153,7 @@ def _quote_from_rule(source: RuleSource) -> Quote:
         raise PriceNotConfigured(str(error)) from error
     return Quote(
         offers=offers,
-        flow=rule.flow or code_flow or default_flow(source.method),
+        flow=rule.flow or code_flow or default_flow(source.method, rule.price_usd),
         description=rule.description or (options.description if options else ""),
         mime_type=rule.mime_type or (options.mime_type if options else ""),
         price_usd=rule.price_usd,
@@ -206,6 +206,12 @@ def _before_edits(quote: Quote, source: RuleSource, now: datetime) -> Iterator[Q
                 )
 
 
-def default_flow(method: str) -> str:
-    """``authorization`` for safe methods, ``upfront`` for those that may have effects."""
-    return FLOW_AUTHORIZATION if method in SAFE_METHODS else FLOW_UPFRONT
+def default_flow(method: str, price: Decimal | None) -> str:
+    """``authorization`` for safe methods, ``upfront`` for those that may have effects.
+
+    Also ``upfront`` for a ``price`` in US dollars above ``X402["UPFRONT_ABOVE"]``: work that is
+    worth that much is not done for a payment that may fail (threat 8).
+    """
+    limit = x402.upfront_above
+    is_dear = limit is not None and price is not None and price > limit
+    return FLOW_AUTHORIZATION if method in SAFE_METHODS and not is_dear else FLOW_UPFRONT

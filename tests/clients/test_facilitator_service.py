@@ -166,6 +166,7 @@ def test_the_official_clients_of_facilitators_read_every_answer(site: Site) -> N
 
     assert {(kind.x402_version, kind.scheme, kind.network) for kind in kinds} == {
         (2, "exact", NETWORK),
+        (2, "upto", NETWORK),
         (1, "exact", "base-sepolia"),
     }
     assert resources.items == []

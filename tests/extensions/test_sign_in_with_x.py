@@ -107,10 +107,12 @@ def test_who_has_paid_comes_back_by_signing_in(owner: LocalAccount) -> None:
     assert len(InstantFacilitator.settled) == 1
 
 
-def test_a_view_that_asks_from_inside(payer: Payer) -> None:
-    assert PayingClient(payer=payer).get("/asking-vault/").status_code == 200
-    again = get(sign_in(payer.account, "/asking-vault/"), "/asking-vault/")
-    assert (again.status_code, again.content) == (200, b"asked secret")
+@pytest.mark.parametrize("path", ["/asking-vault/", "/api-vault/"])
+def test_a_view_that_asks_from_inside(payer: Payer, path: str) -> None:
+    first = PayingClient(payer=payer).get(path)
+    assert first.status_code == 200
+    again = get(sign_in(payer.account, path), path)
+    assert (again.status_code, again.content) == (200, first.content)
     assert Payment.objects.count() == 1
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import include, path
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
 
 from tests.shop.runs import runs
 from x402_django.exceptions import PaymentRequired
 from x402_django.http.decorators import payment_required
+from x402_django.rest_framework.permissions import HasPaid
 
 
 @payment_required("$0.01")
@@ -61,7 +65,18 @@ def asking(request: HttpRequest) -> HttpResponse:
     return HttpResponse("asked secret")
 
 
+class VaultAPI(APIView):
+    permission_classes = [HasPaid]
+    price = "$0.01"
+    session_access = 3600
+
+    def get(self, request: Request) -> Response:
+        runs["api vault"] += 1
+        return Response({"by": request.payment.payer})  # type: ignore[attr-defined]
+
+
 urlpatterns = [
+    path("api-vault/", VaultAPI.as_view()),
     path("vault/", vault),
     path("other-vault/", other_vault),
     path("asking-vault/", asking),

@@ -2,8 +2,8 @@
 
 ``price``, ``price_rule`` (the key of a PriceRule), ``get_price(request)``, ``minimum_price``,
 ``maximum_price``, ``get_pay_to(request)``, ``price_description``, ``price_mime_type`` and
-``payment_extensions`` mean what they mean on ``PaymentRequiredMixin``, and so does
-``payment_flow``. All are optional: a rule on the view's URL name is enough.
+``payment_extensions`` mean what they mean on ``PaymentRequiredMixin``, and so do ``payment_flow``
+and ``session_access``. All are optional: a rule on the view's URL name is enough.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ def _options(request: Request, view: APIView) -> PaidViewOptions:
         description=getattr(view, "price_description", ""),
         mime_type=getattr(view, "price_mime_type", ""),
         flow=getattr(view, "payment_flow", None),
+        session_access=getattr(view, "session_access", 0),
         unit_price=getattr(view, "unit_price", None),
         metered=getattr(view, "metered", False),
         pay_to=code_payee if hasattr(view, "get_pay_to") else None,

@@ -260,6 +260,12 @@ class TestKeys:
         assert answer["Access-Control-Allow-Origin"] == "*"
         page = client.get("/x402/keys/", headers={"Accept": "text/html"})
         assert SIGNER in page.content.decode()
+        assert (answer["Cache-Control"], page["Cache-Control"]) == (
+            "public, max-age=300",
+            "no-store",
+        )
+        assert answer["Vary"] == "Accept"
+        assert "Accept" in page["Vary"]
         assert len(client.get("/.well-known/did.json").json()["verificationMethod"]) == 2
 
     def test_there_is_none_where_nothing_is_signed(self, client):

@@ -130,5 +130,6 @@ def test_a_view_that_relies_on_an_extension_that_is_off_is_not_sold(
 ) -> None:
     with override_settings(X402={**settings.X402, "EXTENSIONS": {"loyalty": None}}):
         assert client.get("/silver/").status_code == 503
+        assert client.get("/none/").status_code == 402  # it asks for nothing
         assert client.get("/plain/").status_code == 402
     assert "'loyalty', which X402['EXTENSIONS'] does not turn on" in caplog.text

@@ -155,6 +155,15 @@ def test_buying(chain, agent):
     assert payment.state == "final"
 
 
+def test_what_stays_open_stays_open_to_who_paid_by_transfer(agent):
+    PriceRule.objects.create(
+        name="An hour", url_names=["shop:weather"], price_usd="0.01", session_access=3600
+    )
+    assert agent.buy().status_code == 200
+    payment = Payment.objects.get()
+    assert (payment.session_access, payment.rule_name) == (3600, "An hour")
+
+
 @pytest.mark.parametrize(
     ("path", "content"),
     [

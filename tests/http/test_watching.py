@@ -62,6 +62,26 @@ def test_all_is_well():
     )
 
 
+def test_without_a_database_only_that_it_lives_is_said(monkeypatch):
+    """Also where every request is a transaction, which would fail before the view."""
+    connection = connections["default"]
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+
+    class Down:
+        def __enter__(self):
+            raise DatabaseError
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr("django.core.handlers.base.transaction.atomic", lambda using: Down())
+    monkeypatch.setattr(connection, "cursor", Down().__enter__)
+    client = Client(raise_request_exception=False)
+    answers = [client.get(f"/x402/health/{page}") for page in ("live/", "ready/", "")]
+    assert [answer.status_code for answer in answers] == [200, 503, 503]
+    assert answers[1].json() == {"status": "attention", "checks": {"database": "attention"}}
+
+
 def attention():
     status, body = health()
     assert (status, body["status"]) == (503, "attention")

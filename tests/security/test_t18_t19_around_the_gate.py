@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+
 import pytest
+from django.http import Http404, HttpResponse
 from django.test import Client, override_settings
+from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
 
 from tests.security.conftest import Untouched
 from tests.settings import MIDDLEWARE, X402
 from tests.shop.runs import runs
 from x402_django.exceptions import ConfigurationError
+from x402_django.http.decorators import payment_required
 from x402_django.models import Payment, PriceRule
 from x402_django.testing.instant import InstantFacilitator
 from x402_django.testing.payer import decode
@@ -17,7 +24,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.mark.parametrize(
-    "path",
+    "spelling",
     [
         "/weather/", "/weather", "//weather/", "/./weather/", "/x/../weather/", "/%77eather/",
         "/weather/%20", "/weather/;x=1", "/weather/?", "/weather/#", "/WEATHER/", "/weather%2f",
@@ -25,8 +32,8 @@ pytestmark = pytest.mark.django_db
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PURGE", "get", "GET "])
-def test_t18_no_spelling_of_path_or_verb_is_free(path, method):
-    response = Client().generic(method, path)
+def test_t18_no_spelling_of_path_or_verb_is_free(spelling, method):
+    response = Client().generic(method, spelling)
     assert response.status_code in (301, 402, 404, 500)
     assert b"sunny" not in response.content
     assert runs["weather"] == 0
@@ -140,3 +147,35 @@ def test_t19_an_unexpected_error_at_the_gate_is_not_an_open_gate(payer, monkeypa
         assert b"secret" not in response.content
         Payment.objects.update(state="released")
     assert InstantFacilitator.calls["settle"] == 0
+
+
+def priced_by_name(request):
+    return {"café": "$100"}.get(request.resolver_match.kwargs["name"], "$0.01")
+
+
+@csrf_exempt
+@payment_required(priced_by_name)
+def secret(request, name):
+    if name != "café":
+        raise Http404
+    return HttpResponse("the secret of café")
+
+
+def test_t18_a_path_that_is_written_like_another_does_not_open_it(settings, monkeypatch, payer):
+    """Decoded once, the second is the first, percent signs and all."""
+    module = ModuleType("urls_of_secrets")
+    module.urlpatterns = [path("buy/<str:name>/", secret)]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    settings.ROOT_URLCONF = module.__name__
+    client = Client(raise_request_exception=False)
+    dear, cheap = "/buy/caf%C3%A9/", "/buy/caf%25C3%25A9/"
+    headers = payer.headers_for(client.post(cheap))
+    assert client.post(cheap, headers=headers).status_code == 404
+    debt = Payment.objects.get()
+    assert (debt.state, debt.amount, debt.delivered_at) == ("settled", 10_000, None)
+
+    refused = client.post(dear, headers=headers)
+    assert (refused.status_code, refused.json()["error"]) == (402, "payment_already_used")
+    assert b"secret" not in refused.content
+    debt.refresh_from_db()
+    assert debt.delivered_at is None

@@ -25,7 +25,7 @@ from django.core.signing import BadSignature, Signer
 
 from x402_django.conf import x402
 from x402_django.http import responses
-from x402_django.http.resource import request_facts
+from x402_django.http.resource import UNQUOTED, request_facts
 from x402_django.models import Payment
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 COOKIE_PREFIX: Final = "x402_"
 _SALT: Final = "x402_django.http.access"
-#: What stays as it is in a path, in every browser and in Django's ``reverse``.
-_UNQUOTED: Final = "/~:@!$&'()*+=,"
 #: What cannot stand in a cookie's path, or what browsers write in different ways.
 _AWKWARD: Final = re.compile(r"[;\[\]\\^|{}`%]")
 
@@ -107,4 +105,4 @@ def cookie_path(path: str) -> str:
     awkward = _AWKWARD.search(path)
     if awkward is not None:
         path = path[: path.rindex("/", 0, awkward.start()) + 1]
-    return percent_encode(path, safe=_UNQUOTED)
+    return percent_encode(path, safe=UNQUOTED)

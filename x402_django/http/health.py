@@ -6,6 +6,8 @@
 ``health``    and money is looked after; names what is not, without saying how much
 ============  =========================================================================
 
+None is in a transaction of ATOMIC_REQUESTS: without a database that would fail before they run.
+
 Do not restart or take out a web server by ``health``: what it finds is seldom this process's, and
 a shop whose worker is down still sells nothing wrongly.
 """
@@ -16,7 +18,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from django.db import Error as DatabaseTrouble
-from django.db import connections, router
+from django.db import connections, router, transaction
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
@@ -34,6 +36,7 @@ logger = logging.getLogger("x402_django.http")
 @never_for_sale
 @never_cache
 @require_safe
+@transaction.non_atomic_requests
 def live(request: HttpRequest) -> HttpResponse:
     """200, always."""
     return json_response({"status": "ok"}, status=200)
@@ -42,6 +45,7 @@ def live(request: HttpRequest) -> HttpResponse:
 @never_for_sale
 @never_cache
 @require_safe
+@transaction.non_atomic_requests
 def ready(request: HttpRequest) -> HttpResponse:
     """200, or 503 without the ledger's database."""
     try:
@@ -55,6 +59,7 @@ def ready(request: HttpRequest) -> HttpResponse:
 @never_for_sale
 @never_cache
 @require_safe
+@transaction.non_atomic_requests
 def health(request: HttpRequest) -> HttpResponse:
     """200 if all is well, otherwise 503; which of the checks are well, by their names."""
     try:

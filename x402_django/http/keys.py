@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.http import Http404, HttpResponse
-from django.views.decorators.cache import cache_control
+from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.views.decorators.http import require_safe
 
 from x402_django.extensions import registry
@@ -22,7 +22,6 @@ TEMPLATE = "x402_django/keys.html"
 
 
 @never_for_sale
-@cache_control(public=True, max_age=300)
 @require_safe
 def keys(request: HttpRequest) -> HttpResponse:
     """Every key that signs or has signed: JSON (a JWK set, RFC 7517), or a page."""
@@ -31,12 +30,15 @@ def keys(request: HttpRequest) -> HttpResponse:
     jwks += [_described(jwk, "retired") for jwk in extension.retired_keys]
     facts = {"did": site_did() or None, "format": extension.signer.format, "keys": jwks}
     if prefers_page(request):
-        return page_response(request, TEMPLATE, facts)
-    return _public(json_response(facts, status=200))
+        response = page_response(request, TEMPLATE, facts)
+        patch_cache_control(response, no_store=True)  # the site's frame may show who looks at it
+    else:
+        response = _public(json_response(facts, status=200))
+    patch_vary_headers(response, ("Accept",))
+    return response
 
 
 @never_for_sale
-@cache_control(public=True, max_age=300)
 @require_safe
 def did_document(request: HttpRequest) -> HttpResponse:
     """``/.well-known/did.json``: the same keys as verifiers of ``did:web`` look them up."""
@@ -82,4 +84,5 @@ def _described(jwk: Any, status: str) -> dict[str, Any]:
 def _public(response: HttpResponse) -> HttpResponse:
     # Public facts: a verifier may be a page of any other origin.
     response["Access-Control-Allow-Origin"] = "*"
+    patch_cache_control(response, public=True, max_age=300)
     return response

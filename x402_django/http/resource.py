@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from typing import TYPE_CHECKING, Final
-
-from django.utils.encoding import iri_to_uri
+from urllib.parse import quote
 
 from x402_django.conf import x402
 from x402_django.constants import PAYMENT_HEADERS, PROOF_HEADERS
@@ -18,6 +17,11 @@ if TYPE_CHECKING:
 #: ``request.headers`` goes through every header, on every request of the site.
 _META_KEYS: Final = {"HTTP_" + name.replace("-", "_"): name for name in PAYMENT_HEADERS}
 _PROOF_META_KEYS: Final = {"HTTP_" + name.upper().replace("-", "_"): name for name in PROOF_HEADERS}
+
+
+#: What stays as it is in a path, in every browser and in Django's ``reverse``. Not "%": no two
+#: paths may have one URL. Not ";": it would end the ``Path`` of a cookie.
+UNQUOTED: Final = "/~:@!$&'()*+=,"
 
 
 def payment_headers(request: HttpRequest) -> dict[str, str]:
@@ -44,7 +48,16 @@ def resource_url(request: HttpRequest) -> str:
     against ALLOWED_HOSTS. Queries are left out: they may name people, and the URL is shown to
     facilitators and printed on receipts (threat 23).
     """
-    return resource_origin(request) + (iri_to_uri(request.path) or "/")
+    return resource_origin(request) + canonical_path(request)
+
+
+def canonical_path(request: HttpRequest) -> str:
+    """The path of ``request``, percent-encoded; of two different paths, two different ones.
+
+    ``request.path`` is decoded, so ``iri_to_uri`` would take "caf%25C3%25A9" for "café", and a
+    payment for the one would open the other (threats 6 and 18).
+    """
+    return quote(request.path, safe=UNQUOTED) or "/"
 
 
 def resource_origin(request: HttpRequest) -> str:

@@ -9,13 +9,13 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import RawPostDataException, UnreadablePostError
 from django.urls import NoReverseMatch, reverse
 from django.utils.crypto import constant_time_compare
-from django.utils.encoding import iri_to_uri
 
 from x402_django import clock
 from x402_django.conf import x402
 from x402_django.constants import PAY_URL_HEADER, TRANSFER_REQUIRED_HEADER, Code
 from x402_django.exceptions import MalformedPayment, ServiceUnavailable
 from x402_django.http.resource import (
+    canonical_path,
     fingerprint_of_get,
     payment_headers,
     proof_headers,
@@ -94,7 +94,7 @@ def pay_page_url(request: HttpRequest, challenge: TransferChallenge) -> str | No
     except NoReverseMatch:
         return None
     query = request.META.get("QUERY_STRING", "")
-    wanted = (iri_to_uri(request.path) or "/") + (f"?{query}" if query else "")
+    wanted = canonical_path(request) + (f"?{query}" if query else "")
     if len(wanted) > MAX_WANTED or not is_for(request, challenge, wanted):
         wanted = ""
     return pay_address(request, path, wanted)

@@ -280,6 +280,7 @@ def _new_row(
         request_method=facts.method[:16],
         resource_url=facts.resource_url,
         description=str(quote.description)[:500],
+        session_access=quote.session_access,
         transaction=evidence.proof.transaction,
     )
 

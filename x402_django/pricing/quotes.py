@@ -119,8 +119,8 @@ def quote_request(
 
 def _refuse_unknown(extensions: Mapping[str, Any]) -> None:
     """What a view asks of an extension that is not on must not go by unnoticed."""
-    for key in extensions:
-        if key not in x402.extensions:
+    for key, said in extensions.items():
+        if said is not False and key not in x402.extensions:
             raise PriceNotConfigured(
                 f"The view says something to the extension {key!r}, which X402['EXTENSIONS'] does "
                 "not turn on."

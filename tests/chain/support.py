@@ -29,6 +29,8 @@ from x402_django.testing.chain import (
 NETWORK = "eip155:1337"
 PRICE = 10_000
 SETTLER = dev_accounts()[2]
+#: A payment that no facilitator was asked to settle before.
+FIRST_ATTEMPT = Payment(state=Payment.State.SETTLING)
 
 #: JSON-RPC methods by how often they were asked.
 requests: Counter[str] = Counter()

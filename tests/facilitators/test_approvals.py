@@ -98,6 +98,37 @@ def test_gas_approval_and_payment_all_go_through_the_outbox(chain) -> None:
     assert (ChainTransaction.objects.count(), dollars(PAY_TO)) == (4, 2 * PRICE)
 
 
+def test_t20_no_gas_is_given_for_a_payment_whose_money_has_left(chain) -> None:
+    payer = penniless(PRICE)
+    token = token_contract(direct(), PLAIN_TOKEN_ADDRESS)
+    send_transaction(direct(), STRANGER, {"to": payer.address, "value": 10**16})
+    approve = token.encode_abi("approve", [STRANGER.address, PRICE])
+    send_transaction(direct(), payer, {"to": token.address, "data": approve, "gas": 60_000})
+    signed = sign_sponsored(payer)
+    get_facilitator("default").verify(signed)
+    take = token.encode_abi("transferFrom", [payer.address, STRANGER.address, PRICE])
+    send_transaction(direct(), STRANGER, {"to": token.address, "data": take, "gas": 100_000})
+    with pytest.raises(SettlementFailed) as failure:
+        settle(signed)
+    assert failure.value.code == "insufficient_funds"
+    assert (sent(), dollars(PAY_TO)) == ([], 0)
+
+
+def test_t20_what_is_given_in_an_hour_is_limited(chain, settings) -> None:
+    first, second = sign_sponsored(penniless()), sign_sponsored(penniless())
+    settle(first)
+    given = ChainTransaction.objects.get(to=first.payer).value
+    options = {"MAX_APPROVAL_COST": 10**16, "MAX_GIFTS_PER_HOUR": given}
+    settings.X402 = {**settings.X402, **x402_settings(options)}
+    payment = store(second)
+    with pytest.raises(FacilitatorUnavailable):
+        settle(second, payment)
+    assert direct().eth.get_balance(second.payer) == 0
+    with clock.shifted(timedelta(hours=1, seconds=1)):
+        settle(second, payment)
+    assert dollars(PAY_TO) == 2 * PRICE
+
+
 def test_a_payer_with_some_gas_gets_what_is_lacking(chain) -> None:
     payer = penniless()
     send_transaction(direct(), STRANGER, {"to": payer.address, "value": 1000})

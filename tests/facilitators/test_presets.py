@@ -12,6 +12,7 @@ import pytest
 from Crypto.Hash import SHA256
 from Crypto.Signature import DSS, eddsa
 
+from tests.chain.support import FIRST_ATTEMPT
 from tests.facilitators.recordings import RecordedService, load
 from tests.facilitators.test_tokens import ED25519_PUBLIC, ED25519_SECRET, P256, PKCS8, b64url
 from tests.payments.support import offer, signed_payment
@@ -81,7 +82,7 @@ def signed(service):
 
 def test_a_valid_payment_is_verified_and_settled(name, service, facilitator, signed) -> None:
     facilitator.verify(signed)
-    settlement = facilitator.settle(signed, None)
+    settlement = facilitator.settle(signed, FIRST_ATTEMPT)
     assert settlement.transaction == (CDP_HASH if name == "cdp" else SPECIFICATION_HASH)
     assert [call[0] for call in service.calls] == [f"POST {PREFIX}/verify", f"POST {PREFIX}/settle"]
 
@@ -92,7 +93,7 @@ def test_a_refusal_keeps_its_reason_whatever_its_status(service, facilitator, si
         facilitator.verify(signed)
     assert refused.value.code == Code.INSUFFICIENT_FUNDS
     with pytest.raises(SettlementFailed) as failed:
-        facilitator.settle(signed, None)
+        facilitator.settle(signed, FIRST_ATTEMPT)
     assert (failed.value.code, failed.value.transaction) == (Code.INSUFFICIENT_FUNDS, "")
 
 
@@ -115,7 +116,7 @@ def test_trouble_of_theirs_is_never_blamed_on_the_payer(
             facilitator.verify(signed)
         return
     with pytest.raises(SettlementUnknown) as unknown:
-        facilitator.settle(signed, None)
+        facilitator.settle(signed, FIRST_ATTEMPT)
     assert unknown.value.transaction == (CDP_HASH if case == "pending" else "")
 
 
@@ -199,7 +200,7 @@ def test_coinbase_gets_a_token_for_each_request(
     monkeypatch.setenv("CDP_API_KEY_SECRET", secret)
     before = clock.timestamp()
     facilitator.verify(signed)
-    facilitator.settle(signed, None)
+    facilitator.settle(signed, FIRST_ATTEMPT)
     facilitator.supported()
     nonces = set()
     for call in service.calls:
@@ -238,7 +239,7 @@ def test_thirdweb_gets_the_secret_key(monkeypatch, service, signed) -> None:
     options = {"URL": service.url, "VAULT_ACCESS_TOKEN_ENV": "VAULT"}
     facilitator = ThirdwebFacilitator("thirdweb", options)
     facilitator.verify(signed)
-    facilitator.settle(signed, None)
+    facilitator.settle(signed, FIRST_ATTEMPT)
     facilitator.supported()
     sent = [
         (headers["x-secret-key"], headers.get("x-vault-access-token"))
@@ -252,7 +253,7 @@ def test_payai_needs_no_key_and_takes_one(monkeypatch, service, facilitator, sig
     facilitator.verify(signed)
     monkeypatch.setenv("PAYAI_API_KEY_ID", "merchant-1")
     monkeypatch.setenv("PAYAI_API_KEY_SECRET", "payai_sk_" + base64.b64encode(PKCS8).decode())
-    facilitator.settle(signed, None)
+    facilitator.settle(signed, FIRST_ATTEMPT)
     assert "Authorization" not in service.calls[0][1]
     header, claims, content, signature = token_of(service.calls[1])
     assert_signed_by_us("EdDSA", content, signature)
@@ -282,7 +283,7 @@ def test_without_a_key_nothing_is_sent(
     with pytest.raises(FacilitatorUnavailable):
         facilitator.verify(signed)
     with pytest.raises(FacilitatorUnavailable):
-        facilitator.settle(signed, None)
+        facilitator.settle(signed, FIRST_ATTEMPT)
     with pytest.raises(FacilitatorUnavailable):
         facilitator.supported()
     assert service.calls == []
@@ -299,7 +300,7 @@ def test_keys_are_in_no_log_and_no_representation(monkeypatch, caplog, secret) -
         for case in load("cdp")["settle"]:
             service.cases["settle"] = case
             with contextlib.suppress(SettlementFailed, SettlementUnknown):
-                facilitator.settle(signed, None)
+                facilitator.settle(signed, FIRST_ATTEMPT)
         token = service.calls[0][1]["Authorization"].removeprefix("Bearer ")
     said = caplog.text + repr(facilitator) + repr(vars(facilitator))
     assert secret[40:80] not in said

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests.chain import support
-from tests.chain.support import NETWORK, PRICE, direct, sign
+from tests.chain.support import FIRST_ATTEMPT, NETWORK, PRICE, direct, sign
 from tests.settings import PAY_TO
 from x402_django.chain.devchain import DevChain
 from x402_django.chain.evidence import find_settlement
@@ -112,7 +112,7 @@ def test_reasons_of_refusals(chain, hostile, remote, monkeypatch, reason, outcom
 
 def test_an_honest_facilitator_settles(chain, hostile, remote) -> None:
     signed = sign(new_payer(chain, 1))
-    settlement = remote.settle(signed, None)
+    settlement = remote.settle(signed, FIRST_ATTEMPT)
     assert chain.dollars(PAY_TO) == PRICE
     evidence = find_settlement(signed, transaction=settlement.transaction)
     assert evidence is not None
@@ -137,7 +137,7 @@ def test_without_a_proper_answer_settling_is_unknown(chain, hostile, remote, moo
     hostile.set_mood(mood)
     signed = sign(new_payer(chain, 1))
     with pytest.raises(SettlementUnknown):
-        remote.settle(signed, None)
+        remote.settle(signed, FIRST_ATTEMPT)
     assert len(hostile.calls_of("settle")) == 1
     assert hostile.calls_of("elsewhere") == []
     assert chain.dollars(PAY_TO) == moved
@@ -149,7 +149,7 @@ def test_a_lie_about_success_proves_nothing(chain, hostile, remote, mood) -> Non
     hostile.set_mood(mood)
     hostile.foreign_hash = chain.mint(PAY_TO, PRICE)
     signed = sign(new_payer(chain, 1))
-    settlement = remote.settle(signed, None)
+    settlement = remote.settle(signed, FIRST_ATTEMPT)
     assert not remote.trusted
     assert find_settlement(signed, transaction=settlement.transaction) is None
 
@@ -158,23 +158,23 @@ def test_a_lie_about_failure_is_found_on_the_chain(chain, hostile, remote) -> No
     hostile.set_mood(Mood.LIES_ABOUT_FAILURE)
     signed = sign(new_payer(chain, 1))
     with pytest.raises(SettlementFailed):
-        remote.settle(signed, None)
+        remote.settle(signed, FIRST_ATTEMPT)
     assert find_settlement(signed) is not None
 
 
 def test_a_proper_refusal_is_a_failure(chain, hostile, remote) -> None:
     hostile.set_mood(Mood.REFUSES)
     with pytest.raises(SettlementFailed) as failed:
-        remote.settle(sign(new_payer(chain, 1)), None)
+        remote.settle(sign(new_payer(chain, 1)), FIRST_ATTEMPT)
     assert failed.value.code == Code.INSUFFICIENT_FUNDS
     assert chain.dollars(PAY_TO) == 0
 
 
 def test_a_used_authorization_is_unknown_not_failed(chain, remote) -> None:
     signed = sign(new_payer(chain, 1))
-    remote.settle(signed, None)
+    remote.settle(signed, FIRST_ATTEMPT)
     with pytest.raises(SettlementUnknown):
-        remote.settle(signed, None)
+        remote.settle(signed, FIRST_ATTEMPT)
     assert chain.dollars(PAY_TO) == PRICE
 
 
@@ -212,7 +212,7 @@ def test_answers_to_settle(chain, hostile, remote, monkeypatch, changes, outcome
 
     monkeypatch.setattr(facilitators, "_failed", answer)
     with pytest.raises(outcome) as raised:
-        remote.settle(sign(new_payer(chain, 1)), None)
+        remote.settle(sign(new_payer(chain, 1)), FIRST_ATTEMPT)
     assert raised.value.transaction == transaction
 
 
@@ -222,17 +222,17 @@ def test_nobody_there_means_nothing_was_sent(chain) -> None:
         remote = client(f"http://127.0.0.1:{unused.getsockname()[1]}", patience=1)
         signed = sign(new_payer(chain, 1))
         with pytest.raises(FacilitatorUnavailable):
-            remote.settle(signed, None)
+            remote.settle(signed, FIRST_ATTEMPT)
         with pytest.raises(FacilitatorUnavailable):
             remote.verify(signed)
     with pytest.raises(FacilitatorUnavailable):
-        client("http://no-such-host.invalid", patience=1).settle(signed, None)
+        client("http://no-such-host.invalid", patience=1).settle(signed, FIRST_ATTEMPT)
 
 
 def test_no_tls_means_nothing_was_sent(chain, hostile) -> None:
     remote = client(hostile.url.replace("http://", "https://"), patience=1)
     with pytest.raises(FacilitatorUnavailable):
-        remote.settle(sign(new_payer(chain, 1)), None)
+        remote.settle(sign(new_payer(chain, 1)), FIRST_ATTEMPT)
     assert hostile.calls == []
 
 
@@ -271,7 +271,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 )
 def test_an_answer_without_bounds_is_cut_off(chain, url) -> None:
     with pytest.raises(SettlementUnknown):  # it ends, though the answer would not
-        client(url(), patience=0.5).settle(sign(new_payer(chain, 1)), None)
+        client(url(), patience=0.5).settle(sign(new_payer(chain, 1)), FIRST_ATTEMPT)
 
 
 def headers() -> dict:
@@ -299,7 +299,7 @@ def test_each_endpoint_gets_its_own_credentials(chain, hostile, caplog, source) 
     remote = client(hostile.url, AUTH=f"{__name__}.{source}")
     signed = sign(new_payer(chain, 1))
     remote.verify(signed)
-    remote.settle(signed, None)
+    remote.settle(signed, FIRST_ATTEMPT)
     remote.supported()
     for endpoint in ("verify", "settle", "supported"):
         (call,) = hostile.calls_of(endpoint)
@@ -310,7 +310,7 @@ def test_each_endpoint_gets_its_own_credentials(chain, hostile, caplog, source) 
 def test_without_credentials_nothing_is_sent(chain, hostile, caplog) -> None:
     remote = client(hostile.url, AUTH=f"{__name__}.broken")
     with pytest.raises(FacilitatorUnavailable) as unavailable:
-        remote.settle(sign(new_payer(chain, 1)), None)
+        remote.settle(sign(new_payer(chain, 1)), FIRST_ATTEMPT)
     assert hostile.calls == []
     assert "secret" not in caplog.text + str(unavailable.value)
     assert unavailable.value.__cause__ is None
@@ -323,7 +323,7 @@ def test_signatures_reach_no_log(chain, hostile, remote, caplog, mood) -> None:
     hostile.set_mood(mood)
     signed = sign(new_payer(chain, 1))
     with contextlib.suppress(SettlementUnknown, SettlementFailed):
-        remote.settle(signed, None)
+        remote.settle(signed, FIRST_ATTEMPT)
     assert signed.signature.hex() not in caplog.text
 
 
@@ -353,7 +353,7 @@ def test_configured_by_alias_and_trusted_only_on_demand(settings, chain, hostile
     assert not get_facilitator("plain").trusted
     assert get_facilitator("trusted").trusted
     signed = sign(new_payer(chain, 1))
-    get_facilitator("plain").settle(signed, None)
+    get_facilitator("plain").settle(signed, FIRST_ATTEMPT)
     assert find_settlement(signed) is not None
     assert direct().eth.block_number > 0
 

@@ -67,6 +67,18 @@ def test_uncharged_payments_go_and_charged_ones_stay(capsys):
     assert prune(31, capsys) == said(0, 0, 0)
 
 
+def test_what_is_owed_is_still_to_be_had_afterwards(capsys):
+    buyer = PayingClient(automatic=False)
+    assert buyer.pay("GET", "/weather/").status_code == 200
+    gone = dict.fromkeys(("response_body", "response_status", "response_expires_at"))
+    Payment.objects.update(state="final", delivered_at=None, response_headers=None, **gone)
+    assert prune(40, capsys, personal_after=30) == said(0, 0, 0)
+    with clock.shifted(40 * DAYS):
+        assert buyer.get("/weather/", headers=buyer.last_headers).status_code == 200
+    assert (runs["weather"], Payment.objects.count()) == (2, 1)
+    assert prune(80, capsys, personal_after=30) == said(1, 0, 1)
+
+
 @pytest.mark.parametrize(
     "kept",
     [

@@ -18,6 +18,8 @@ class ChainSays:
 
     settlement: Any = None
     used: Any = False
+    #: The same some blocks below the newest; by default as at the newest.
+    used_deep: Any = None
     time: Any = None
     asked: list[str] = field(default_factory=list)
 
@@ -37,7 +39,8 @@ class ChainSays:
         return self._answer("authorization_used", self.used)
 
     def authorization_state(self, signed: Any, *, depth: int = 0) -> AuthorizationState:
-        used = self._answer("authorization_state", self.used)
+        deep = depth and self.used_deep is not None
+        used = self._answer("authorization_state", self.used_deep if deep else self.used)
         return AuthorizationState(used, 100, self.chain_time("", None))
 
     def chain_time(self, network: str, block_number: int | None = None) -> int:

@@ -89,6 +89,29 @@ def test_used_but_not_found_waits_then_fails(unknown, chain_says):
     assert InstantFacilitator.calls == {}
 
 
+def test_cancelled_deep_below_fails_however_long_it_would_have_been_valid(unknown, chain_says):
+    """Else a cancelled authorization that is valid for ever would be looked for, for ever."""
+    chain_says.used, chain_says.used_deep, chain_says.time = True, True, 0
+    with clock.shifted(timedelta(minutes=8)), pytest.raises(SettlementUnknown):
+        resolve(unknown, actor="test")
+    with clock.shifted(timedelta(minutes=20)):
+        chain_says.used_deep = False
+        with pytest.raises(SettlementUnknown):
+            resolve(row(), actor="test")
+        chain_says.used_deep = True
+        with pytest.raises(SettlementFailed):
+            resolve(row(), actor="test")
+    assert (row().state, row().failure_code) == ("failed", "invalid_exact_evm_nonce_already_used")
+    assert InstantFacilitator.calls == {}
+
+
+def test_found_after_all_is_settled_however_late(unknown, chain_says):
+    chain_says.paid()
+    with clock.shifted(timedelta(days=1)):
+        resolve(unknown, actor="test")
+    assert row().state == "settled"
+
+
 def test_an_unreadable_chain_decides_nothing(unknown, chain_says):
     chain_says.fails(RpcUnavailable())
     with pytest.raises(RpcUnavailable):

@@ -10,7 +10,7 @@ from decimal import Decimal
 import pytest
 from django.db import connection, connections
 
-from tests.payments.support import signed_payment, stored
+from tests.payments.support import ago, signed_payment, stored
 from tests.shop.runs import runs
 from x402_django.models import Payment
 from x402_django.testing.instant import InstantFacilitator
@@ -91,6 +91,16 @@ def test_t08_all_payers_together_have_a_bound_too(bounded):
         stored("verified", signed_payment(Payer()))
     assert refused(PayingClient(automatic=False).pay("GET", "/weather/"))
     assert (runs["weather"], Payment.objects.count()) == (0, 4)
+
+
+def test_t08_a_facilitator_that_is_down_does_not_close_the_shop(bounded):
+    """Nobody works on what is unknown; it counts against its payer alone."""
+    bounded(MAX_IN_FLIGHT=2, MAX_IN_FLIGHT_PER_PAYER=2)
+    unlucky = Payer()
+    for _ in range(2):
+        stored("settling", signed_payment(unlucky), outcome_unknown_at=ago(60))
+    assert refused(PayingClient(payer=unlucky, automatic=False).pay("GET", "/weather/"))
+    assert PayingClient(automatic=False).pay("GET", "/weather/").status_code == 200
 
 
 def test_t08_a_flood_runs_the_view_as_often_as_is_bound(bounded, payer, monkeypatch):

@@ -158,6 +158,21 @@ def test_no_is_not_believed_after_an_answer_was_lost(buyer, cluster, facilitator
     assert len(cluster.landed) == 1
 
 
+@pytest.mark.parametrize(
+    "code",
+    ["invalid_exact_svm_payload_transaction_simulation_failed", "insufficient_funds"],
+)
+def test_nor_one_that_would_be_definite_at_first(buyer, cluster, facilitator, payee, code):
+    """The money has moved, so whoever looks again finds that it cannot move."""
+    facilitator.answers = [None]
+    assert buyer.buy().status_code == 503
+    no = {"success": False, "errorReason": code, "transaction": "", "network": NETWORK}
+    facilitator.answers = [{**no, "payer": buyer.address}]
+    assert buyer.send(buyer.last).status_code == 503
+    assert Payment.objects.get().state == "settling"
+    assert (len(cluster.landed), cluster.balance(payee)) == (1, 10_000)
+
+
 def test_one_transaction_pays_once_whatever_a_facilitator_says(buyer, cluster, facilitator):
     buyer.buy()
     lie = {"success": True, "transaction": cluster.landed[0], "network": NETWORK}

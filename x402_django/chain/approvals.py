@@ -7,7 +7,7 @@ one finds how far it got. A payer's nonce admits one approval, and a payment one
 constraints), however many workers there are.
 
 What the approval does not use up, the payer keeps. One who spends the gift on something else has
-cost us that much, and gets nothing.
+cost us that much, and gets nothing; so what is given in an hour is limited.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from web3.exceptions import ContractLogicError
 from web3.types import TxParams
 
 from x402_django import clock
-from x402_django.chain import outbox
+from x402_django.chain import budget, outbox
 from x402_django.chain.broadcast import Verdict, broadcast
 from x402_django.chain.fees import current_fees
 from x402_django.chain.funds import allowance
@@ -90,11 +90,13 @@ def carry_out(
     account: LocalAccount,
     *,
     payment_id: int,
+    gifts_per_hour: int,
     deadline: float,
 ) -> None:
     """Pay for ``approval``, send it, and return when it is in force.
 
-    Safe to repeat. ``account`` gives the gas; ``deadline`` is of ``time.monotonic``.
+    Safe to repeat. ``account`` gives the gas, where no more than ``gifts_per_hour`` (wei) were
+    given in the last hour; ``deadline`` is of ``time.monotonic``.
 
     Raises:
         SettlementFailed: it will not come into force. The payment has not been sent.
@@ -102,7 +104,7 @@ def carry_out(
     """
     row = _stored(signed, approval, payment_id)
     if row.status in (Status.SIGNED, Status.SENT):
-        _give_gas(row, account, deadline)
+        _give_gas(row, account, gifts_per_hour, deadline)
         _send(row, deadline)
     receipt = outbox.await_receipt(row, deadline=deadline)
     if receipt is None and row.status != Status.DROPPED:
@@ -141,7 +143,7 @@ def _stored(signed: SignedPayment, approval: Approval, payment_id: int) -> Chain
     return row
 
 
-def _give_gas(row: ChainTransaction, account: LocalAccount, deadline: float) -> None:
+def _give_gas(row: ChainTransaction, account: LocalAccount, per_hour: int, deadline: float) -> None:
     """See that the payer can pay for its transaction. Raises as ``carry_out``."""
     gifts = (
         ChainTransaction.objects.using(alias())
@@ -151,6 +153,7 @@ def _give_gas(row: ChainTransaction, account: LocalAccount, deadline: float) -> 
     gift = gifts.first()
     lacking = _lacking(row)
     if gift is None and lacking > 0:
+        budget.refuse_gift_over(row.network, account.address, lacking, per_hour=per_hour)
         try:
             gift = outbox.send(
                 network=row.network,

@@ -41,6 +41,22 @@ def refuse_over(
         raise FacilitatorUnavailable("The gas that may be used per hour for you is used up.")
 
 
+def refuse_gift_over(network: str, wallet: str, wei: int, *, per_hour: int) -> None:
+    """Raise FacilitatorUnavailable if ``wallet`` would give payers more than ``per_hour`` wei.
+
+    Gifts of gas for approvals (``chain.approvals``) cost money that no gas counts, and new
+    addresses are free: what is given to all of them together is limited.
+    """
+    gifts = (
+        ChainTransaction.objects.using(alias())
+        .filter(network=network, wallet=wallet, prepares__isnull=False)
+        .filter(created_at__gt=clock.now() - _WINDOW)
+        .exclude(status=ChainTransaction.Status.DROPPED)
+    )
+    if sum(gifts.values_list("value", flat=True)) + wei > per_hour:
+        raise FacilitatorUnavailable("The gas that may be given to payers per hour is used up.")
+
+
 def gas_used(network: str, facilitator: str, payer: str | None = None) -> int:
     """Gas of the last hour, of all payers or of one."""
     since = clock.now() - _WINDOW

@@ -65,6 +65,8 @@ class LocalFacilitator(BaseFacilitator):
         MAX_GAS: gas that verifying or settling one payment may use; default 500,000.
         MAX_APPROVAL_COST: wei that a payer's approval of Permit2 may cost, where a payment method
             pays for it (``erc20ApprovalGasSponsoring``); default 10**14.
+        MAX_GIFTS_PER_HOUR: wei that a wallet gives payers for such approvals per hour and network;
+            default ten times ``MAX_APPROVAL_COST``.
         GROUP_SIZE: most payments in one transaction; 1 settles each by itself. Default 80, which
             is also the most.
         GROUP_MAX_GAS: gas that such a transaction may use; default 6,000,000.
@@ -93,6 +95,7 @@ class LocalFacilitator(BaseFacilitator):
         "GROUP_SIZE",
         "LOW_BALANCE",
         "MAX_APPROVAL_COST",
+        "MAX_GIFTS_PER_HOUR",
         "MAX_GAS",
         "WALLETS",
     }
@@ -127,6 +130,11 @@ class LocalFacilitator(BaseFacilitator):
     def approval_cost(self) -> int:
         """Wei that a payer's approval of Permit2 may cost."""
         return int(self.options.get("MAX_APPROVAL_COST", DEFAULT_MAX_APPROVAL_COST))
+
+    @property
+    def gifts_per_hour(self) -> int:
+        """Wei that a wallet gives payers for their approvals of Permit2, per hour and network."""
+        return int(self.options.get("MAX_GIFTS_PER_HOUR", 10 * self.approval_cost))
 
     @cached_property
     def _plain(self) -> PlainVerifier:

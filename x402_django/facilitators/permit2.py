@@ -13,7 +13,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from x402_django.constants import Code
-from x402_django.exceptions import PaymentRefused, RpcUnavailable, SettlementFailed, X402Error
+from x402_django.exceptions import (
+    PaymentRefused,
+    RpcUnavailable,
+    SettlementFailed,
+    SettlementUnknown,
+    X402Error,
+)
 from x402_django.facilitators.base import reason_code
 from x402_django.facilitators.scheme import build_scheme, sdk_models, unavailable
 from x402_django.protocol import sdk
@@ -60,6 +66,7 @@ def prepare(
 
     Raises:
         SettlementFailed: it cannot be; nothing was sent for the payment.
+        SettlementUnknown: the payment was used already.
         FacilitatorUnavailable: it could not be yet.
     """
     from x402_django.chain import approvals
@@ -68,10 +75,18 @@ def prepare(
         approval = approvals.missing(signed)
         if approval is None:
             return
-        limits = {"max_gas": facilitator.gas_per_payment, "max_cost": facilitator.approval_cost}
-        approvals.refuse_unfit(signed, approval, **limits)
-        approvals.carry_out(signed, approval, account, payment_id=payment_id, deadline=deadline)
+        _verify_with(approval, facilitator, signed)  # as it is now: a gift must not be for nothing
+        approvals.carry_out(
+            signed,
+            approval,
+            account,
+            payment_id=payment_id,
+            gifts_per_hour=facilitator.gifts_per_hour,
+            deadline=deadline,
+        )
     except PaymentRefused as refusal:
+        if refusal.code == Code.NONCE_USED:
+            raise SettlementUnknown() from refusal  # by whom, the chain says
         raise SettlementFailed(str(refusal), code=refusal.code) from refusal
     except RpcUnavailable as error:
         raise unavailable(error) from error

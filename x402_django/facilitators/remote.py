@@ -152,8 +152,9 @@ class RemoteFacilitator(BaseFacilitator):
             only = 0 if networks.is_solana(signed.offer.network) else None
             return Settlement(transaction=hint, log_index=only)
         code = reason_code(answer.error_reason, default=Code.UNEXPECTED_SETTLE_ERROR)
-        definite = is_definite(code) or (
-            code in DEFINITE_AT_FIRST and payment.outcome_unknown_at is None
+        # Asked again, it may say no *because* the first attempt has moved the money.
+        definite = payment.outcome_unknown_at is None and (
+            is_definite(code) or code in DEFINITE_AT_FIRST
         )
         if answer.success or transaction or not definite:
             raise self._unknown(code, hint)

@@ -1,7 +1,9 @@
 """How many payments may be on their way at once, before another one is not even claimed.
 
 A payment is in flight from its claim until it is settled or let go, unless its content was
-delivered before (the flow ``deferred`` has limits of its own, in ``exposure``). Whoever floods a
+delivered before (the flow ``deferred`` has limits of its own, in ``exposure``). Those whose outcome
+is unknown count against their payer, and not among all payers': nobody works on them, and a
+facilitator that is down must not close the shop. Whoever floods a
 site with authorizations of which only some can be paid makes no more views run for nothing than
 the bound says (threat 8).
 
@@ -25,7 +27,7 @@ _COUNT: Final = """
     AND (SELECT COUNT(*) FROM (
         SELECT 1 FROM {payment} WHERE COALESCE({kind}, '') = 'sale'
         AND {state} IN ('claimed', 'verified', 'settling') AND {delivered_at} IS NULL
-        {of_payer} LIMIT %s
+        {whose} LIMIT %s
     ) in_flight) < %s
 """
 
@@ -54,18 +56,17 @@ class Bounds:
     def are_reached(self, payments: PaymentQuerySet, payer: str) -> bool:
         """Whether another payment of ``payer`` would be one too many."""
         flying = payments.in_flight()
-        return (
-            self.per_payer is not None and _at_least(flying.filter(payer=payer), self.per_payer)
-        ) or (self.in_all is not None and _at_least(flying, self.in_all))
+        if self.per_payer is not None and _at_least(flying.filter(payer=payer), self.per_payer):
+            return True
+        known = flying.filter(outcome_unknown_at__isnull=True)
+        return self.in_all is not None and _at_least(known, self.in_all)
 
 
 def condition(kinds: tuple[bool, bool], **names: str) -> str:
     """What a claim's WHERE has for bounds of these ``kinds``; ``names`` are quoted columns."""
-    ways = (f"AND {names['payer']} = %s", "")
+    ways = (f"AND {names['payer']} = %s", f"AND {names['outcome_unknown_at']} IS NULL")
     return "".join(
-        _COUNT.format(of_payer=way, **names)
-        for way, wanted in zip(ways, kinds, strict=True)
-        if wanted
+        _COUNT.format(whose=way, **names) for way, wanted in zip(ways, kinds, strict=True) if wanted
     )
 
 

@@ -6,6 +6,9 @@ the merchant looks at the network with their own eyes, and says here what they s
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from x402_django import clock
 from x402_django.conf import x402
 from x402_django.constants import Code
@@ -19,6 +22,8 @@ from x402_django.protocol.types import Settlement
 
 State = Payment.State
 
+_HASH: Final = re.compile(r"0x[0-9a-fA-F]{64}")
+
 
 def decide(payment: Payment, *, transaction: str | None, who: str) -> None:
     """Settle ``payment`` by the ``transaction`` that was seen, or fail it where there is none.
@@ -28,7 +33,7 @@ def decide(payment: Payment, *, transaction: str | None, who: str) -> None:
     network = x402.networks.get(payment.network)
     if payment.state != State.SETTLING or payment.outcome_unknown_at is None:
         raise InvalidTransition(f"It is {payment.get_state_display()}: its outcome is known.")
-    if not is_solana(payment.network) or (network is not None and network.has_rpc):
+    if network is not None and network.has_rpc:
         raise InvalidTransition("The chain decides: run x402_confirm.")
     if clock.timestamp() <= payment.valid_before:
         raise InvalidTransition("It may still be sent; look again in a few minutes.")
@@ -42,9 +47,15 @@ def decide(payment: Payment, *, transaction: str | None, who: str) -> None:
             outcome_unknown_at=None,
         )
         return
-    if not is_solana_transaction(transaction):
-        raise InvalidTransition("That is not a transaction of Solana: write its signature.")
-    mark_settled(payment, Settlement(transaction, log_index=0), {}, actor=actor)
+    if is_solana(payment.network):
+        if not is_solana_transaction(transaction):
+            raise InvalidTransition("That is not a transaction of Solana: write its signature.")
+        settlement = Settlement(transaction, log_index=0)
+    elif _HASH.fullmatch(transaction):
+        settlement = Settlement(transaction.lower())
+    else:
+        raise InvalidTransition("That is not a transaction: write 0x and 64 hexadecimal digits.")
+    mark_settled(payment, settlement, {}, actor=actor)
 
 
 _CODE = Code.INVALID_TRANSACTION_STATE

@@ -130,7 +130,10 @@ def _uncharged(before: datetime) -> QuerySet[Payment]:
 
 
 def _personal(before: datetime) -> QuerySet[Payment]:
-    return Payment.objects.filter(
+    # Who is owed what was paid for gets it by presenting the payment again, as it was.
+    return Payment.objects.exclude(
+        state=State.FINAL, delivered_at__isnull=True, kind=Payment.Kind.SALE
+    ).filter(
         state__in=_CLOSED,
         state_changed_at__lt=before,
         valid_before__lt=clock.timestamp() - _OVER_FOR,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final, NoReturn
 
 from x402_django import clock
@@ -22,6 +23,11 @@ State = Payment.State
 #: reorganisation that rewinds the chain's clock.
 _EXPIRY_MARGIN: Final = 60
 
+
+#: How deep the use of an authorization must be, and for how long a transfer must have been looked
+#: for, until it is believed that it pays us nothing: deeper than nodes are apart.
+_SPENT_DEPTH: Final = 64
+_SPENT_FOR: Final = timedelta(minutes=10)
 
 #: Seconds after a payment on Solana can be sent no more, for which its facilitator is asked.
 ASKED_FOR: Final = 3600
@@ -77,11 +83,25 @@ def look_up(payment: Payment, *, actor: str) -> SignedPayment | None:
     state = evidence.authorization_state(signed)
     if state.timestamp > payment.valid_before + _EXPIRY_MARGIN:
         _give_up(payment, actor, used=state.used)
+    if state.used and _is_spent_deep(payment, signed):
+        _give_up(payment, actor, used=True)
     if state.used or clock.timestamp() >= payment.valid_before:
         # Spent, but not where our node's logs can see it yet; or too late to send and too early
         # to be sure that it was not. Time decides.
         raise SettlementUnknown()
     return signed
+
+
+def _is_spent_deep(payment: Payment, signed: SignedPayment) -> bool:
+    """Whether the authorization, of which no log pays us, was used so long ago that none will.
+
+    Its payer may have cancelled it, and it may have been valid for ever.
+    """
+    from x402_django.chain import evidence
+
+    if payment.outcome_unknown_at is None or clock.now() - payment.outcome_unknown_at < _SPENT_FOR:
+        return False
+    return evidence.authorization_state(signed, depth=_SPENT_DEPTH).used
 
 
 def _give_up(payment: Payment, actor: str, *, used: bool) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -54,6 +55,14 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
         missing_service("Node.js with npm", "install Node.js 20 or newer")
     kept = os.environ.get("X402_NODE_CLIENTS")
     directory = Path(kept) if kept else tmp_path_factory.mktemp("node")
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as lock:  # xdist's workers share what is kept
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _install(npm, directory)
+    return directory
+
+
+def _install(npm: str | None, directory: Path) -> None:
     shutil.copytree(
         NODE, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules")
     )
@@ -71,4 +80,3 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if done.returncode:
             missing_service("The npm registry", done.stderr[-500:])
         installed.write_text(lock)
-    return directory

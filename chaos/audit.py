@@ -80,7 +80,7 @@ def _under_way() -> list[str]:
 
 def read_chain(network: str, payee: str, purses: Collection[str]) -> Chain:
     """Read it from its logs, from the first block on."""
-    from x402_django.chain.evidence import AUTHORIZATION_USED, TRANSFER
+    from x402_django.chain.methods import AUTHORIZATION_USED, TRANSFER
     from x402_django.chain.rpc import get_web3
     from x402_django.testing.chain import token_contract
 

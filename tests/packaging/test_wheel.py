@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -79,6 +80,8 @@ def test_metadata(wheel: Path) -> None:
         "coincurve",
         "pycryptodome",
         "segno",
+        "idna",
+        "jsonschema",
     }
 
 
@@ -186,6 +189,49 @@ def test_a_bare_project_runs_on_the_wheel(bare_project: list[str | Path]) -> Non
     assert "visited" in manage("shell", "--no-imports", "--verbosity", "0", stdin=VISIT)
     manage("collectstatic", "--no-input", "--verbosity", "0")
     assert (directory / "collected" / "x402_django" / "admin" / "admin.css").is_file()
+
+
+#: Imported only where a site asks for it: extras, and libraries that it brings itself.
+OPTIONAL = {
+    *("eth", "eth_tester", "psycopg", "prometheus_client", "opentelemetry", "solana", "solders"),
+    *("corsheaders", "drf_spectacular", "pytest"),
+}
+IMPORT_ALL = """
+import importlib, sys
+failed = []
+for name in {names!r}:
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        failed.append(f"{{name}}: {{error}}")
+print(failed or "all there")
+"""
+
+
+def test_what_is_imported_late_is_installed_too(bare_project: list[str | Path]) -> None:
+    """An import in a function fails when a buyer comes, and not when the site starts."""
+    directory = Path(bare_project[1]).parent
+    found = {
+        name
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in imported(node)
+        if name.partition(".")[0] not in {*OPTIONAL, *sys.stdlib_module_names, "x402_django"}
+        and not name.startswith(("x402.mechanisms.svm", "django.db.backends.postgresql"))
+    }
+    assert "x402.extensions.eip2612_gas_sponsoring" in found
+    script = IMPORT_ALL.format(names=sorted(found))
+    said = run([*bare_project, "shell", "--no-imports", "-v", "0"], directory, script)
+    assert "all there" in said, said
+
+
+def imported(node: ast.AST) -> list[str]:
+    """The modules that a statement imports, absolutely."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        return [node.module]
+    return []
 
 
 SITE_TESTS = """

@@ -19,7 +19,8 @@ from kombu.utils.json import dumps
 class Channel(filesystem.Channel):
     """A message is there whole, or not at all."""
 
-    def _put(self, queue: str, payload: dict[str, Any], **kwargs: Any) -> None:
+    # kombu's own two signatures of this do not agree either.
+    def _put(self, queue: str, payload: Any, **kwargs: Any) -> None:  # type: ignore[override]
         name = f"{round(monotonic() * 1000)}_{uuid.uuid4()}.{queue}.msg"
         path = os.path.join(self.data_folder_out, name)
         with open(f"{path}.unfinished", "wb") as file:  # no queue's name ends so

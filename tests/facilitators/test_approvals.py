@@ -18,7 +18,13 @@ from x402_django import clock
 from x402_django.chain import approvals, broadcast, outbox
 from x402_django.chain.devchain.deployment import PLAIN_TOKEN_ADDRESS
 from x402_django.constants import PERMIT2_ADDRESS
-from x402_django.exceptions import FacilitatorUnavailable, PaymentRefused, SettlementFailed
+from x402_django.exceptions import (
+    FacilitatorUnavailable,
+    PaymentRefused,
+    SettlementFailed,
+    SettlementUnknown,
+)
+from x402_django.facilitators import permit2
 from x402_django.facilitators.base import get_facilitator
 from x402_django.models import ChainTransaction, ChainTransactionItem, Payment
 from x402_django.payments.confirmation import confirm_pending_payments
@@ -112,6 +118,20 @@ def test_t20_no_gas_is_given_for_a_payment_whose_money_has_left(chain) -> None:
         settle(signed)
     assert failure.value.code == "insufficient_funds"
     assert (sent(), dollars(PAY_TO)) == ([], 0)
+
+
+def test_what_somebody_else_has_submitted_is_not_taken_for_a_failure(chain, monkeypatch) -> None:
+    """The money has left the payer because it has come to us."""
+    signed = sign_sponsored(penniless(PRICE))
+    payment = store(signed)
+    settle(signed, payment)
+    monkeypatch.setattr(approvals, "allowance", lambda of: 0)  # it was of just the amount
+    rows = ChainTransaction.objects.count()
+    with pytest.raises(SettlementUnknown):
+        permit2.prepare(
+            get_facilitator("default"), signed, SETTLER, payment_id=payment.pk, deadline=0
+        )
+    assert (dollars(PAY_TO), ChainTransaction.objects.count()) == (PRICE, rows)
 
 
 def test_t20_what_is_given_in_an_hour_is_limited(chain, settings) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from tests.payments.support import ago, history, signed_payment, snapshot, soon, stored
 from x402_django import clock
@@ -95,7 +96,7 @@ def test_cancelled_deep_below_fails_however_long_it_would_have_been_valid(unknow
     with clock.shifted(timedelta(minutes=8)), pytest.raises(SettlementUnknown):
         resolve(unknown, actor="test")
     with clock.shifted(timedelta(minutes=20)):
-        chain_says.used_deep = False
+        chain_says.used_deep, chain_says.time = False, clock.timestamp() - 1200
         with pytest.raises(SettlementUnknown):
             resolve(row(), actor="test")
         chain_says.used_deep = True
@@ -103,6 +104,35 @@ def test_cancelled_deep_below_fails_however_long_it_would_have_been_valid(unknow
             resolve(row(), actor="test")
     assert (row().state, row().failure_code) == ("failed", "invalid_exact_evm_nonce_already_used")
     assert InstantFacilitator.calls == {}
+
+
+def test_cancelled_in_blocks_that_are_too_quick_is_left_to_time(unknown, chain_says):
+    """The endpoint that was asked for logs may be further behind than that."""
+    chain_says.used, chain_says.time = True, unknown.valid_before
+    with clock.shifted(timedelta(minutes=20)):
+        chain_says.time = clock.timestamp() - 59
+        Payment.objects.update(valid_before=2**40)
+        with pytest.raises(SettlementUnknown):
+            resolve(row(), actor="test")
+    assert row().state == "settling"
+
+
+def test_a_person_decides_where_nothing_can_be_read(chain_says, without_rpc):
+    unread = stored("settling", outcome_unknown_at=ago(100), valid_before=2**40)
+    transaction = "0x" + "AB" * 32
+    with pytest.raises(CommandError, match="may still be sent"):
+        call_command("x402_decide", unread.public_id, unpaid=True)
+    with pytest.raises(CommandError, match="not a transaction"):
+        call_command("x402_decide", unread.public_id, paid="5Yb2")
+    call_command("x402_decide", unread.public_id, paid=transaction)
+    assert (row().state, row().transaction) == ("settled", transaction.lower())
+    assert Receipt.objects.get().payment == unread
+
+
+def test_nobody_decides_what_the_chain_knows(unknown):
+    with pytest.raises(CommandError, match="The chain decides"):
+        call_command("x402_decide", unknown.public_id, paid="0x" + "ab" * 32)
+    assert row().state == "settling"
 
 
 def test_found_after_all_is_settled_however_late(unknown, chain_says):

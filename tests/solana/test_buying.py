@@ -200,6 +200,7 @@ def test_a_person_decides_what_nobody_tells(buyer, cluster, facilitator, payee):
     transaction = cluster.landed[0]
     with pytest.raises(CommandError, match="may still be sent"):
         call_command("x402_decide", payment.public_id, unpaid=True)
+    assert Payment.objects.get().state == "settling"
     with clock.shifted(timedelta(hours=2)):
         cluster.expire()
         asked = len(facilitator.asked)

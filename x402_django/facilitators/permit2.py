@@ -85,8 +85,9 @@ def prepare(
             deadline=deadline,
         )
     except PaymentRefused as refusal:
-        if refusal.code == Code.NONCE_USED:
-            raise SettlementUnknown() from refusal  # by whom, the chain says
+        # Perhaps refused *because* it was submitted meanwhile, by whomever: the chain says.
+        if refusal.code == Code.NONCE_USED or _is_used(signed):
+            raise SettlementUnknown() from refusal
         raise SettlementFailed(str(refusal), code=refusal.code) from refusal
     except RpcUnavailable as error:
         raise unavailable(error) from error

@@ -35,10 +35,10 @@ def decide(payment: Payment, *, transaction: str | None, who: str) -> None:
         raise InvalidTransition(f"It is {payment.get_state_display()}: its outcome is known.")
     if network is not None and network.has_rpc:
         raise InvalidTransition("The chain decides: run x402_confirm.")
-    if clock.timestamp() <= payment.valid_before:
-        raise InvalidTransition("It may still be sent; look again in a few minutes.")
     actor = f"operator: {who}"[:100]
     if transaction is None:
+        if clock.timestamp() <= payment.valid_before:
+            raise InvalidTransition("It may still be sent; look again when its time is over.")
         advance(
             payment,
             Step(State.FAILED, "A person looked at the network: nothing came.", _CODE),

@@ -25,11 +25,12 @@ _EXPIRY_MARGIN: Final = 60
 
 
 #: How deep the use of an authorization must be, and for how long a transfer must have been looked
-#: for, until it is believed that it pays us nothing: deeper than nodes are apart.
-_SPENT_DEPTH: Final = 64
+#: for, until it is believed that it pays us nothing. Nodes keep the state of so many blocks.
+_SPENT_DEPTH: Final = 120
 _SPENT_FOR: Final = timedelta(minutes=10)
 
-#: Seconds after a payment on Solana can be sent no more, for which its facilitator is asked.
+#: Seconds after a payment can be sent no more, for which its facilitator is asked where the site
+#: cannot read the network.
 ASKED_FOR: Final = 3600
 
 
@@ -70,7 +71,7 @@ def look_up(payment: Payment, *, actor: str) -> SignedPayment | None:
         raise SettlementUnknown()
     signed = SignedPayment.from_row(payment)
     if not x402.network(payment.network).has_rpc:
-        if signed.method.lifetime and clock.timestamp() > payment.valid_before + ASKED_FOR:
+        if clock.timestamp() > payment.valid_before + ASKED_FOR:
             # It cannot be sent any more, and who settled it has had time to say: `x402_decide`.
             raise SettlementUnknown()
         return signed
@@ -95,13 +96,17 @@ def look_up(payment: Payment, *, actor: str) -> SignedPayment | None:
 def _is_spent_deep(payment: Payment, signed: SignedPayment) -> bool:
     """Whether the authorization, of which no log pays us, was used so long ago that none will.
 
-    Its payer may have cancelled it, and it may have been valid for ever.
+    Its payer may have cancelled it, and it may have been valid for ever. Used in a block older than
+    endpoints may be apart (``RPC_MAX_LAG``): the one that was asked for logs had it, too. On a
+    chain whose blocks are too quick for that, ``validBefore`` decides.
     """
     from x402_django.chain import evidence
 
     if payment.outcome_unknown_at is None or clock.now() - payment.outcome_unknown_at < _SPENT_FOR:
         return False
-    return evidence.authorization_state(signed, depth=_SPENT_DEPTH).used
+    state = evidence.authorization_state(signed, depth=_SPENT_DEPTH)
+    lag = x402.network(payment.network).rpc_max_lag
+    return state.used and state.timestamp < clock.timestamp() - 2 * lag
 
 
 def _give_up(payment: Payment, actor: str, *, used: bool) -> NoReturn:

@@ -14,8 +14,9 @@ from x402_django.payments.deciding import decide
 
 class Command(BaseCommand):
     help = (
-        "Say what became of a payment on Solana whose facilitator never told. Look at the payee's "
-        "account in a block explorer first: what you say is booked."
+        "Say what became of a payment on a network that this site cannot read (Solana, or one "
+        "without RPC_URLS), whose facilitator never told. Look at the payee's account in a block "
+        "explorer first: what you say is booked."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -1,8 +1,8 @@
 """A presented payment against what the request costs, and the request against the view's wishes.
 
 Some views are paid before they run. What such a view cannot use should be refused before it is
-paid for: the view may look at the request first (``validate``). It is not asked about a payment
-that the ledger knows already, which is answered as before, whatever the view thinks now.
+paid for: the view may look at the request first (``validate``). Its refusal does not count for a
+payment that the ledger knows already, which is answered as before, whatever the view thinks now.
 """
 
 from __future__ import annotations

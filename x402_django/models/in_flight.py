@@ -3,9 +3,8 @@
 A payment is in flight from its claim until it is settled or let go, unless its content was
 delivered before (the flow ``deferred`` has limits of its own, in ``exposure``). Those whose outcome
 is unknown count against their payer, and not among all payers': nobody works on them, and a
-facilitator that is down must not close the shop. Whoever floods a
-site with authorizations of which only some can be paid makes no more views run for nothing than
-the bound says (threat 8).
+facilitator that is down must not close the shop. Whoever floods a site with authorizations of
+which only some can be paid makes no more views run for nothing than the bound says (threat 8).
 
 The bound is part of the INSERT that claims, and takes no lock: claims that are inserted at the very
 same moment do not see each other, so it may be passed by as many as the site has workers.

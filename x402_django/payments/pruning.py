@@ -159,7 +159,7 @@ def _delete(keys: list[int], before: datetime) -> int:
         # Locked, where the database can: nobody claims one of them again meanwhile.
         rows = _uncharged(before).using(alias).filter(pk__in=keys)
         if transaction.get_connection(alias).features.has_select_for_update:
-            rows = rows.select_for_update(of=("self",))
+            rows = rows.order_by("pk").select_for_update(of=("self",))
         held = list(rows.values_list("pk", flat=True))
         history: QuerySet[PaymentEvent] = QuerySet(PaymentEvent, using=alias)
         history.filter(payment__in=held)._raw_delete(alias)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,10 @@ from asgiref.sync import async_to_sync
 from django.http import HttpResponse
 from django.test import AsyncClient, Client
 
+from tests.chain.support import NETWORK, x402_settings
 from tests.shop.runs import runs
 from x402_django.models import PriceRule
+from x402_django.testing.chain import dev_chain, reset_dev_chains
 from x402_django.testing.payer import Payer
 
 
@@ -100,3 +102,16 @@ def kind(request: pytest.FixtureRequest, db: None) -> Kind:
 @pytest.fixture
 def shopper(transport: str, version: int, payer: Payer, db: None) -> Shopper:
     return Shopper(transport, version, payer)
+
+
+@pytest.fixture
+def chain(settings: Any) -> Iterator[Any]:
+    """The site with its own wallet, on an embedded chain of its own."""
+    reset_dev_chains()
+    settings.X402 = {
+        **x402_settings(CONFIRMATIONS=3),
+        "CONFIRMATION_INTERVAL": 0,
+        "SETTLEMENT_TIMEOUT": 2,
+    }
+    yield dev_chain(NETWORK)
+    reset_dev_chains()

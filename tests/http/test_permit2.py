@@ -11,12 +11,10 @@ from eth_account import Account
 
 from tests.chain.permits import approving_payer, offer_permit2, sign_permit, submit
 from tests.chain.support import (
-    NETWORK,
     answers_lost,
     direct,
     node_down,
     use_up_a_nonce,
-    x402_settings,
 )
 from tests.settings import PAY_TO
 from tests.shop import views
@@ -29,27 +27,13 @@ from x402_django.protocol.types import SignedPayment
 from x402_django.testing.chain import (
     approve_permit2,
     deploy_smart_wallet,
-    dev_chain,
     mint_plain_dollars,
     new_payer,
-    reset_dev_chains,
     token_contract,
 )
 from x402_django.testing.payer import Payer, PayingClient, decode, encode, settlement_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def chain(settings):
-    reset_dev_chains()
-    settings.X402 = {
-        **x402_settings(CONFIRMATIONS=3),
-        "CONFIRMATION_INTERVAL": 0,
-        "SETTLEMENT_TIMEOUT": 2,
-    }
-    yield dev_chain(NETWORK)
-    reset_dev_chains()
 
 
 def buyer_of(account, **options) -> PayingClient:

@@ -7,16 +7,14 @@ import time
 import pytest
 
 from tests.chain.permits import approving_payer, offer_permit2
-from tests.chain.support import NETWORK, direct, x402_settings
+from tests.chain.support import direct
 from tests.settings import PAY_TO
 from tests.shop.runs import runs
 from x402_django.constants import PERMIT2_ADDRESS
 from x402_django.models import ChainTransaction, Payment, Receipt
 from x402_django.protocol.types import SignedPayment
 from x402_django.testing.chain import (
-    dev_chain,
     new_payer,
-    reset_dev_chains,
     sign_for_token,
     token_contract,
 )
@@ -25,18 +23,6 @@ from x402_django.testing.payer import Payer, PayingClient, decode, encode
 pytestmark = pytest.mark.django_db(transaction=True)
 
 EIP2612 = "eip2612GasSponsoring"
-
-
-@pytest.fixture
-def chain(settings):
-    reset_dev_chains()
-    settings.X402 = {
-        **x402_settings(CONFIRMATIONS=3),
-        "CONFIRMATION_INTERVAL": 0,
-        "SETTLEMENT_TIMEOUT": 2,
-    }
-    yield dev_chain(NETWORK)
-    reset_dev_chains()
 
 
 def buyer_of(account) -> PayingClient:

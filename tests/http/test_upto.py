@@ -10,12 +10,10 @@ from django.http import JsonResponse
 
 from tests.chain.permits import approving_payer, offer_permit2
 from tests.chain.support import (
-    NETWORK,
     SETTLER,
     answers_lost,
     node_down,
     use_up_a_nonce,
-    x402_settings,
 )
 from tests.settings import PAY_TO
 from tests.shop import views
@@ -25,24 +23,11 @@ from x402_django.chain.devchain.accounts import dev_accounts
 from x402_django.models import ChainTransaction, Payment, PaymentMethod, PriceRule, Receipt
 from x402_django.payments.confirmation import confirm_pending_payments
 from x402_django.protocol.types import SignedPayment
-from x402_django.testing.chain import dev_chain, reset_dev_chains
 from x402_django.testing.payer import Payer, PayingClient, decode, encode, settlement_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 MOST = 100_000  # ten cents
-
-
-@pytest.fixture
-def chain(settings):
-    reset_dev_chains()
-    settings.X402 = {
-        **x402_settings(CONFIRMATIONS=3),
-        "CONFIRMATION_INTERVAL": 0,
-        "SETTLEMENT_TIMEOUT": 2,
-    }
-    yield dev_chain(NETWORK)
-    reset_dev_chains()
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from web3.providers.base import JSONBaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
 from x402_django.chain.post import JsonPost
-from x402_django.conf import NetworkSettings
+from x402_django.conf_entries import NetworkSettings
 from x402_django.exceptions import ConfigurationError, RpcUnavailable
 
 logger = logging.getLogger("x402_django.chain")

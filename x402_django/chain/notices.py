@@ -24,7 +24,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final, Protocol
 
 from x402_django import clock
-from x402_django.conf import ChainWebhookSettings
+from x402_django.conf_entries import ChainWebhookSettings
 from x402_django.exceptions import ConfigurationError, InvalidNotice, MalformedPayment
 from x402_django.protocol import strict
 from x402_django.protocol.assets import is_address, to_checksum_address

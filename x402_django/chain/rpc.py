@@ -31,7 +31,8 @@ from web3.middleware import AttributeDictMiddleware
 from web3.providers.base import BaseProvider
 
 from x402_django.chain.endpoints import FailoverProvider
-from x402_django.conf import NetworkSettings, x402
+from x402_django.conf import x402
+from x402_django.conf_entries import NetworkSettings
 from x402_django.exceptions import ConfigurationError, RpcUnavailable
 from x402_django.protocol.assets import to_checksum_address
 

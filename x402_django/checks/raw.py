@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
-from x402_django.conf import DEFAULTS, NETWORK_DEFAULTS, x402
+from x402_django.conf import DEFAULTS, x402
+from x402_django.conf_entries import NETWORK_DEFAULTS
 from x402_django.exceptions import ConfigurationError
 
 #: The tag of all checks here: ``manage.py check --tag x402``.

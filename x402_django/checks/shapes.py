@@ -21,7 +21,8 @@ from x402_django.checks.raw import (
     path_of,
     value,
 )
-from x402_django.conf import ASSET_KEYS, DEFAULTS, NETWORK_DEFAULTS, x402
+from x402_django.conf import DEFAULTS, x402
+from x402_django.conf_entries import ASSET_KEYS, NETWORK_DEFAULTS
 from x402_django.finality import parse_confirmations
 
 _FACILITATOR_KEYS: Final = frozenset({"BACKEND", "OPTIONS"})

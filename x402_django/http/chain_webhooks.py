@@ -25,7 +25,7 @@ from x402_django.payments import noticed
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-    from x402_django.conf import ChainWebhookSettings
+    from x402_django.conf_entries import ChainWebhookSettings
 
 logger = logging.getLogger("x402_django.http")
 

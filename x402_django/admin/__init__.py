@@ -6,6 +6,7 @@
 ``preview``          the 402 that a rule would produce, through the real pricing code
 ``routes``           the site's named routes, to choose pages from
 ``payments``         payments and their events: read-only
+``webhooks``         outgoing webhooks: endpoints, and the log of deliveries
 ``service``          the facilitator service: its keys, what it settled, what it lists
 ``receipts``         receipts: read-only, made to be printed
 ``chain``            settlement wallets and their transactions: read-only
@@ -34,6 +35,7 @@ from x402_django.admin.service import (
     ListedResourceAdmin,
     ServicePaymentAdmin,
 )
+from x402_django.admin.webhooks import WebhookDeliveryAdmin, WebhookEndpointAdmin
 
 __all__ = [
     "ChainScanAdmin",
@@ -51,4 +53,6 @@ __all__ = [
     "ServicePaymentAdmin",
     "SettlementLaneAdmin",
     "SettlementWalletAdmin",
+    "WebhookDeliveryAdmin",
+    "WebhookEndpointAdmin",
 ]

@@ -11,6 +11,13 @@ from x402_django.models.fields import ExactSum, Uint256Field
 from x402_django.models.ledger import Payment, PaymentEvent, Receipt, ServicePayment
 from x402_django.models.merchant import Flow, PaymentMethod, PriceRule, Scheme
 from x402_django.models.notices import ChainNotice
+from x402_django.models.outgoing_webhooks import (
+    WebhookAttempt,
+    WebhookCursor,
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookMessage,
+)
 from x402_django.models.periodic import PeriodicRun
 from x402_django.models.previous_prices import PreviousPrice
 from x402_django.models.scan import ChainScan, ScannedBlock
@@ -42,4 +49,9 @@ __all__ = [
     "SettlementWallet",
     "SpentNonce",
     "Uint256Field",
+    "WebhookAttempt",
+    "WebhookCursor",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookMessage",
 ]

@@ -84,8 +84,12 @@ def send_again(deliveries: QuerySet[WebhookDelivery]) -> int:
 
 
 def _due() -> QuerySet[WebhookDelivery]:
+    # Not by a join: PostgreSQL looks at a row again after waiting for its lock only where the
+    # UPDATE itself has the condition.
     return WebhookDelivery.objects.filter(
-        state=State.PENDING, next_attempt_at__lte=clock.now(), endpoint__is_active=True
+        state=State.PENDING,
+        next_attempt_at__lte=clock.now(),
+        endpoint__in=WebhookEndpoint.objects.filter(is_active=True),
     )
 
 

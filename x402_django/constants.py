@@ -70,6 +70,8 @@ FLOWS: Final = (FLOW_AUTHORIZATION, FLOW_UPFRONT, FLOW_DEFERRED)
 
 
 #: The longest session access, in seconds: a year.
+#: The primary key of the site's own merchant.
+DEFAULT_MERCHANT: Final = 1
 MAX_SESSION_ACCESS: Final = 366 * 24 * 60 * 60
 
 

@@ -1,6 +1,8 @@
 """The merchant's desk: prices and ways of being paid to edit, money to look at.
 
 ===================  ======================================================================
+``merchants``        who sells, who works for them, and which pages are theirs
+``scoping``          whose rows somebody sees
 ``payment_methods``  the form of a PaymentMethod, with known tokens by name
 ``price_rules``      the form of a PriceRule, with the site's pages and a live preview
 ``preview``          the 402 that a rule would produce, through the real pricing code
@@ -23,6 +25,7 @@
 """
 
 from x402_django.admin.chain import ChainTransactionAdmin, SettlementWalletAdmin
+from x402_django.admin.merchants import MerchantAdmin
 from x402_django.admin.payment_methods import PaymentMethodAdmin
 from x402_django.admin.payments import PaymentAdmin, PaymentEventAdmin
 from x402_django.admin.price_rules import PriceRuleAdmin
@@ -41,6 +44,7 @@ __all__ = [
     "ChainTransactionItemAdmin",
     "FacilitatorKeyAdmin",
     "ListedResourceAdmin",
+    "MerchantAdmin",
     "PaymentAdmin",
     "PaymentEventAdmin",
     "PaymentMethodAdmin",

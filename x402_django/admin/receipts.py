@@ -13,12 +13,13 @@ from x402_django.admin import display
 from x402_django.admin.columns import MoneyColumns
 from x402_django.admin.filters import NetworkFilter
 from x402_django.admin.read_only import LedgerAdmin
+from x402_django.admin.scoping import MerchantScoped
 from x402_django.admin.search import search_receipts
 from x402_django.models import Receipt
 
 
 @admin.register(Receipt)
-class ReceiptAdmin(MoneyColumns, LedgerAdmin):
+class ReceiptAdmin(MerchantScoped, MoneyColumns, LedgerAdmin):
     """Receipts; the page of one is made to be printed."""
 
     list_display = (

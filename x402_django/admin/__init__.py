@@ -9,6 +9,7 @@
 ``routes``           the site's named routes, to choose pages from
 ``payments``         payments and their events: read-only
 ``service``          the facilitator service: its keys, what it settled, what it lists
+``exporting``        receipts and gas of a period, as files
 ``receipts``         receipts: read-only, made to be printed
 ``chain``            settlement wallets and their transactions: read-only
 ``queue``            payments that wait for a transaction, and who sends them: read-only

@@ -105,7 +105,6 @@ class Exports:
         else:
             response = StreamingHttpResponse(content, content_type=kind.content_type)
         response["Content-Disposition"] = f'attachment; filename="{called}"'
-        response["Cache-Control"] = "private, no-store"
         response["X-Content-Type-Options"] = "nosniff"
         return response
 

@@ -18,6 +18,7 @@ urlpatterns = [
     path("broken/", views.broken, name="broken"),
     path("mcp/", mcp.serve, name="mcp"),
     path("x402/", include("x402_django.urls")),
+    path("x402-api/", include("x402_django.rest_framework.api.urls")),
     path("", include("x402_django.root_urls")),
     path("admin/", admin.site.urls),
 ]

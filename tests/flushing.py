@@ -15,6 +15,8 @@ from unittest import mock
 
 from django.apps import apps
 
+from x402_django.constants import DEFAULT_MERCHANT
+
 KEPT = {"django_content_type", "auth_permission"}
 _FLUSH = "django.core.management.commands.flush"
 
@@ -38,5 +40,9 @@ def _tables() -> tuple[str, ...]:
 
 def _sql_flush(style: Any, connection: Any, **options: Any) -> list[str]:
     # In one transaction, at whose end foreign keys are checked: the order does not matter.
-    deletions = [f"DELETE FROM {connection.ops.quote_name(name)}" for name in _tables()]
+    # ``migrate`` has made the site's own merchant, which stays.
+    kept = {"x402_django_merchant": f" WHERE id <> {DEFAULT_MERCHANT}"}
+    deletions = [
+        f"DELETE FROM {connection.ops.quote_name(name)}{kept.get(name, '')}" for name in _tables()
+    ]
     return ["; ".join(deletions)] if connection.vendor == "postgresql" else deletions

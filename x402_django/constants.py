@@ -69,6 +69,9 @@ FLOW_DEFERRED: Final = "deferred"
 FLOWS: Final = (FLOW_AUTHORIZATION, FLOW_UPFRONT, FLOW_DEFERRED)
 
 
+#: The primary key of the site's own merchant.
+DEFAULT_MERCHANT: Final = 1
+
 #: The longest session access, in seconds: a year.
 MAX_SESSION_ACCESS: Final = 366 * 24 * 60 * 60
 

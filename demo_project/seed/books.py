@@ -14,7 +14,7 @@ from demo_project.seed.fates import TIMED_OUT, Fate, past
 from demo_project.seed.market import LIFETIME, PAY_TO, Market, Page, Terms, Ware
 from demo_project.seed.moments import stamp
 from demo_project.seed.outbox import ITEM, OWN, REPLACED, TRANSACTION, Outbox, Place
-from x402_django.constants import FLOW_DEFERRED, FLOW_UPFRONT
+from x402_django.constants import DEFAULT_MERCHANT, FLOW_DEFERRED, FLOW_UPFRONT
 from x402_django.models import (
     ChainTransaction,
     ChainTransactionItem,
@@ -28,15 +28,17 @@ PAYMENT: Final = (
     "id", "public_id", "state", "state_changed_at", "outcome_unknown_at", "scheme", "network",
     "asset", "verifying_contract", "payer", "nonce", "pay_to", "amount", "asset_symbol",
     "asset_decimals", "valid_before", "price_usd", "x402_version", "flow", "facilitator",
-    "requirements", "payload", "method_id", "rule_id", "rule_name", "request_fingerprint",
-    "request_method", "resource_url", "description", "transaction", "block_number", "block_hash",
+    "requirements", "payload", "merchant_id", "method_id", "rule_id", "rule_name",
+    "request_fingerprint", "request_method", "resource_url", "description", "transaction",
+    "block_number", "block_hash",
     "log_index", "failure_code", "created_at", "settled_at", "delivered_at", "superseded_by_id",
     "response_status", "response_headers", "response_body", "response_expires_at",
 )  # fmt: skip
 EVENT: Final = ("payment_id", "at", "from_state", "to_state", "code", "reason", "actor")
 RECEIPT: Final = (
-    "reference", "payment_id", "issued_at", "network", "asset", "asset_symbol", "asset_decimals",
-    "amount", "price_usd", "payer", "pay_to", "transaction", "resource_url", "description",
+    "reference", "payment_id", "merchant_id", "issued_at", "network", "asset", "asset_symbol",
+    "asset_decimals", "amount", "price_usd", "payer", "pay_to", "transaction",
+    "resource_url", "description",
 )  # fmt: skip
 #: What is filled, in an order in which every row comes after those it refers to.
 TABLES: Final = {
@@ -191,7 +193,7 @@ class Books:
             PAY_TO, terms.amount, terms.symbol, terms.decimals,
             int(one.created) + LIFETIME, terms.price_usd, version, ware.flow, facilitator,
             terms.requirements, _payload(one, payer, digits),
-            terms.method_id, rule_id, rule_name,
+            DEFAULT_MERCHANT, terms.method_id, rule_id, rule_name,
             page.fingerprint, ware.http_method, page.url, ware.title,
             place.hash if place else "", place.block_number if place else None,
             place.block_hash if place else "", 2 * one.position + 1 if place else None,
@@ -200,8 +202,8 @@ class Books:
         ))  # fmt: skip
         if settled and one.place:
             self.rows[Receipt].append((
-                digits[234:], one.pk, settled, terms.network, terms.asset, terms.symbol,
-                terms.decimals, terms.amount, terms.price_usd, payer, PAY_TO,
+                digits[234:], one.pk, DEFAULT_MERCHANT, settled, terms.network, terms.asset,
+                terms.symbol, terms.decimals, terms.amount, terms.price_usd, payer, PAY_TO,
                 one.place.hash, page.url, ware.title,
             ))  # fmt: skip
 

@@ -103,9 +103,8 @@ def make_receipt(payment: Payment, **changes: Any) -> Receipt:
         "description",
     )
     values = {name: getattr(payment, name) for name in names}
-    return Receipt.objects.create(
-        payment=payment, issued_at=payment.created_at, **{**values, **changes}
-    )
+    values["issued_at"] = payment.created_at
+    return Receipt.objects.create(payment=payment, **{**values, **changes})
 
 
 def make_event(payment: Payment, **changes: Any) -> PaymentEvent:

@@ -55,9 +55,9 @@ def test_a_hundred_times_the_rows_cost_the_same_queries(model: str, desk: Client
     many = queries(desk, url)
     shape = [re.sub(r"\d+", "", sql)[:60] for sql in few]
     assert [re.sub(r"\d+", "", sql)[:60] for sql in many] == shape
-    # session and user; bounded count; the page; both ends of the dates; the totals if any, and
-    # on the list of payments whether a settlement wallet runs low.
-    assert len(many) == {"payment": 8, "paymentevent": 6, "receipt": 7}[model]
+    # session and user; whether there are several merchants; bounded count; the page; both ends
+    # of the dates; the totals if any, and on the list of payments whether a wallet runs low.
+    assert len(many) == {"payment": 9, "paymentevent": 7, "receipt": 8}[model]
 
 
 def test_nothing_reads_the_whole_table(desk: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -216,7 +216,7 @@ class TestList:
         for number in range(30):
             make_rule(name=f"rule {number}").payment_methods.add(method)
         desk.get(reverse(LIST))
-        with django_assert_max_num_queries(6):
+        with django_assert_max_num_queries(7):
             desk.get(reverse(LIST))
 
 

@@ -51,7 +51,7 @@ def test_a_challenge_asks_the_database_nothing(client, article_rule, path):
     assert Payment.objects.count() == 0
 
 
-def test_reading_the_rules_takes_four_queries(client, article_rule, django_assert_num_queries):
+def test_reading_the_rules_takes_five_queries(client, article_rule, django_assert_num_queries):
     method = PaymentMethod.objects.create(
         name="m",
         network="eip155:84532",
@@ -62,7 +62,7 @@ def test_reading_the_rules_takes_four_queries(client, article_rule, django_asser
         pay_to="0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
     )
     article_rule.payment_methods.add(method)
-    with django_assert_num_queries(4):
+    with django_assert_num_queries(5):
         assert price(client) == 1_000_000
 
 

@@ -1,6 +1,8 @@
 """The merchant's desk: prices and ways of being paid to edit, money to look at.
 
 ===================  ======================================================================
+``merchants``        who sells, who works for them, and which pages are theirs
+``scoping``          whose rows somebody sees
 ``payment_methods``  the form of a PaymentMethod, with known tokens by name
 ``price_rules``      the form of a PriceRule, with the site's pages and a live preview
 ``preview``          the 402 that a rule would produce, through the real pricing code
@@ -8,6 +10,7 @@
 ``payments``         payments and their events: read-only
 ``webhooks``         outgoing webhooks: endpoints, and the log of deliveries
 ``service``          the facilitator service: its keys, what it settled, what it lists
+``exporting``        receipts and gas of a period, as files
 ``receipts``         receipts: read-only, made to be printed
 ``chain``            settlement wallets and their transactions: read-only
 ``queue``            payments that wait for a transaction, and who sends them: read-only
@@ -24,6 +27,7 @@
 """
 
 from x402_django.admin.chain import ChainTransactionAdmin, SettlementWalletAdmin
+from x402_django.admin.merchants import MerchantAdmin
 from x402_django.admin.payment_methods import PaymentMethodAdmin
 from x402_django.admin.payments import PaymentAdmin, PaymentEventAdmin
 from x402_django.admin.price_rules import PriceRuleAdmin
@@ -43,6 +47,7 @@ __all__ = [
     "ChainTransactionItemAdmin",
     "FacilitatorKeyAdmin",
     "ListedResourceAdmin",
+    "MerchantAdmin",
     "PaymentAdmin",
     "PaymentEventAdmin",
     "PaymentMethodAdmin",

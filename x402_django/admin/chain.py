@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from x402_django.admin import display
 from x402_django.admin.filters import NetworkFilter
 from x402_django.admin.read_only import LedgerAdmin
+from x402_django.admin.scoping import SiteOwned
 from x402_django.admin.search import search_chain_transactions
 from x402_django.admin.wallet_warning import WarnsOfLowWallets
 from x402_django.models import ChainTransaction, SettlementWallet
@@ -21,7 +22,7 @@ _GWEI_DECIMALS = 9
 
 
 @admin.register(ChainTransaction)
-class ChainTransactionAdmin(WarnsOfLowWallets, LedgerAdmin):
+class ChainTransactionAdmin(SiteOwned, WarnsOfLowWallets, LedgerAdmin):
     """The outbox. ``raw``, the signed bytes, is not shown: whoever holds it can send it."""
 
     list_display = (
@@ -139,7 +140,7 @@ class ChainTransactionAdmin(WarnsOfLowWallets, LedgerAdmin):
 
 
 @admin.register(SettlementWallet)
-class SettlementWalletAdmin(WarnsOfLowWallets, LedgerAdmin):
+class SettlementWalletAdmin(SiteOwned, WarnsOfLowWallets, LedgerAdmin):
     """The site's own wallets, their next nonces, and their money for gas."""
 
     list_display = ("address", "network_shown", "next_nonce", "balance_shown", "balance_at")

@@ -17,9 +17,10 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from x402_django.admin.display import network_label, plain
+from x402_django.admin.scoping import MerchantFormMixin
 from x402_django.conf import x402
 from x402_django.models import PaymentMethod
-from x402_django.models.merchant import TransferMethod
+from x402_django.models.prices import TransferMethod
 from x402_django.protocol import assets, networks
 from x402_django.protocol.assets import KnownAsset
 from x402_django.protocol.base58 import is_solana_address, is_solana_available
@@ -74,7 +75,7 @@ class TokenSelect(forms.Select):
         return option
 
 
-class PaymentMethodForm(forms.ModelForm):  # type: ignore[type-arg]
+class PaymentMethodForm(MerchantFormMixin, forms.ModelForm):  # type: ignore[type-arg]
     """See the module's docstring."""
 
     known_token = forms.ChoiceField(
@@ -91,7 +92,7 @@ class PaymentMethodForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = PaymentMethod
         fields = (
-            *("name", "active", "priority", *_TOKEN_FIELDS, "pay_to", "facilitator"),
+            *("merchant", "name", "active", "priority", *_TOKEN_FIELDS, "pay_to", "facilitator"),
             *("scheme", "transfer_method", "sponsoring", "transfer_proofs", *AMOUNT_FIELDS),
         )
 

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from x402_django.admin import display
 from x402_django.admin.history import RecordsValues
 from x402_django.admin.payment_method_form import AMOUNT_FIELDS, PaymentMethodForm
+from x402_django.admin.scoping import MerchantOwned
 from x402_django.conf import x402
 from x402_django.models import PaymentMethod
 from x402_django.pricing.rules import unsellable_rules
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @admin.register(PaymentMethod)
-class PaymentMethodAdmin(RecordsValues):
+class PaymentMethodAdmin(MerchantOwned, RecordsValues):
     """Edited by the merchant; payments keep what they were made with."""
 
     form = PaymentMethodForm
@@ -41,7 +42,7 @@ class PaymentMethodAdmin(RecordsValues):
     list_filter = ("active",)
     search_fields = ("name", "network", "asset_symbol", "pay_to")
     fieldsets = (
-        (None, {"fields": ("name", "active", "priority")}),
+        (None, {"fields": ("merchant", "name", "active", "priority")}),
         (
             _("Token"),
             {

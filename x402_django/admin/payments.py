@@ -16,6 +16,7 @@ from x402_django.admin import display
 from x402_django.admin.columns import MoneyColumns
 from x402_django.admin.filters import AttentionFilter, FacilitatorFilter, NetworkFilter
 from x402_django.admin.read_only import LedgerAdmin, NoWrites
+from x402_django.admin.scoping import MerchantScoped
 from x402_django.admin.search import search_events, search_payments
 from x402_django.admin.wallet_warning import WarnsOfLowWallets
 from x402_django.constants import FLOW_DEFERRED
@@ -39,7 +40,7 @@ class PaymentEventInline(NoWrites, admin.TabularInline):  # type: ignore[type-ar
 
 
 @admin.register(Payment)
-class PaymentAdmin(WarnsOfLowWallets, MoneyColumns, LedgerAdmin):
+class PaymentAdmin(MerchantScoped, WarnsOfLowWallets, MoneyColumns, LedgerAdmin):
     """The ledger."""
 
     list_display = (
@@ -190,7 +191,7 @@ class PaymentAdmin(WarnsOfLowWallets, MoneyColumns, LedgerAdmin):
     @admin.display(description=_("the payer owes"))
     def payer_owes(self, payment: Payment) -> str:
         """What was delivered to this payer under the flow ``deferred`` and is not settled."""
-        owed = Payment.objects.unsettled(payment.payer)
+        owed = Payment.objects.unsettled(payment.payer).filter(merchant=payment.merchant_id)
         total = owed.aggregate(usd=Sum("price_usd"), rows=Count("pk"))
         if not total["rows"]:
             return display.EMPTY
@@ -234,9 +235,10 @@ class PaymentAdmin(WarnsOfLowWallets, MoneyColumns, LedgerAdmin):
 
 
 @admin.register(PaymentEvent)
-class PaymentEventAdmin(LedgerAdmin):
+class PaymentEventAdmin(MerchantScoped, LedgerAdmin):
     """Every transition of every payment."""
 
+    merchant_path = "payment__merchant"
     list_display = ("at", "payment_id_shown", "from_state", "to_state", "code", "reason", "actor")
     list_filter = ()
     list_select_related = ("payment",)

@@ -17,9 +17,9 @@ from x402_django.exceptions import FacilitatorUnavailable
 from x402_django.facilitators.settlers import name_settlers
 from x402_django.http.middleware import OPTIONS_ATTRIBUTE
 from x402_django.models import PaymentMethod, PriceRule
-from x402_django.pricing.methods import OfferTemplate, method_template, settings_templates
+from x402_django.pricing.methods import OfferTemplate, method_template
 from x402_django.pricing.money import format_amount
-from x402_django.pricing.rules import compile_rule
+from x402_django.pricing.rules import compile_rule, load_templates
 from x402_django.protocol.challenge import Challenge
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def preview_rule(
         request: says under which host the site is, where ``BASE_URL`` does not.
     """
     active = [method for method in methods if method.active]
-    default = () if methods else default_templates()
+    default = () if methods else load_templates(rule.merchant_id)  # type: ignore[arg-type]
     compiled = compile_rule(rule, active, default)
     if compiled.error:
         return Preview(problems=(compiled.error,))
@@ -79,12 +79,6 @@ def preview_rule(
         v1=_pretty(v1_body),
         v1_has_offers=bool(v1_body["accepts"]),
     )
-
-
-def default_templates() -> tuple[OfferTemplate, ...]:
-    """The ways of being paid of a rule that names none; see ``pricing.rules.load_rules``."""
-    rows = PaymentMethod.objects.filter(active=True)
-    return tuple(method_template(method) for method in rows) or settings_templates()
 
 
 def _in_words(offer: Offer) -> str:

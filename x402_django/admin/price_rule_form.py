@@ -11,12 +11,14 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from x402_django.admin.display import usd
-from x402_django.admin.preview import default_templates
 from x402_django.admin.routes import named_routes
+from x402_django.admin.scoping import MerchantFormMixin
+from x402_django.constants import DEFAULT_MERCHANT
 from x402_django.exceptions import ConfigurationError
-from x402_django.models import PaymentMethod, PriceRule
+from x402_django.models import MerchantPage, PaymentMethod, PriceRule
 from x402_django.pricing.methods import OfferTemplate, method_template, offers_for
 from x402_django.pricing.money import parse_usd
+from x402_django.pricing.rules import load_templates
 
 #: HEAD costs what GET costs and OPTIONS is free, so neither is a choice.
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -25,7 +27,7 @@ _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 PRICE_FIELDS = ("price_usd", "token_amount", "payment_methods", "__all__")
 
 
-class PriceRuleForm(forms.ModelForm):  # type: ignore[type-arg]
+class PriceRuleForm(MerchantFormMixin, forms.ModelForm):  # type: ignore[type-arg]
     """See the module's docstring."""
 
     url_names = forms.MultipleChoiceField(
@@ -45,6 +47,7 @@ class PriceRuleForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = PriceRule
         fields = (
+            "merchant",
             "name",
             "active",
             "priority",
@@ -86,9 +89,43 @@ class PriceRuleForm(forms.ModelForm):  # type: ignore[type-arg]
                 "url_names",
                 _("Choose at least one page, or give a key; this price applies to nothing."),
             )
+        if "merchant" not in self.errors:
+            self._check_merchant()
         if not any(name in self.errors for name in PRICE_FIELDS):
             self._check_price()
         return self.cleaned_data
+
+    def _check_merchant(self) -> None:
+        """The pages are the merchant's to sell, and the money goes to no other."""
+        merchant = self._merchant()
+        names = [*self.cleaned_data.get("url_names", ()), self.cleaned_data.get("key", "")]
+        owners = dict(MerchantPage.objects.filter(name__in=names).values_list("name", "merchant"))
+        for name in names:
+            if name and owners.get(name, DEFAULT_MERCHANT) != merchant:
+                self.add_error(
+                    "key" if name == self.cleaned_data.get("key") else "url_names",
+                    ValidationError(
+                        _(
+                            "“%(page)s” is not among the pages of this merchant, so nobody would "
+                            "be asked for this price. Who administers the site can add it there."
+                        ),
+                        code="not_theirs",
+                        params={"page": name},
+                    ),
+                )
+        chosen = self.cleaned_data.get("payment_methods") or ()
+        if any(method.merchant_id != merchant for method in chosen):
+            self.add_error(
+                "payment_methods",
+                ValidationError(
+                    _("A chosen payment method belongs to another merchant, who would be paid."),
+                    code="not_theirs",
+                ),
+            )
+
+    def _merchant(self) -> int:
+        chosen = self.cleaned_data.get("merchant") or self.instance.merchant
+        return int(chosen.pk)
 
     def _check_price(self) -> None:
         price, amount = self.cleaned_data.get("price_usd"), self.cleaned_data.get("token_amount")
@@ -120,7 +157,7 @@ class PriceRuleForm(forms.ModelForm):  # type: ignore[type-arg]
                     ),
                 )
             return [method_template(method) for method in chosen]
-        templates = list(default_templates())
+        templates = list(load_templates(self._merchant()))
         if not templates and self.cleaned_data.get("active"):
             self.add_error(
                 "payment_methods",

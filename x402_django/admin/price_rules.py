@@ -18,6 +18,7 @@ from x402_django.admin import display
 from x402_django.admin.history import RecordsValues
 from x402_django.admin.preview import Preview, preview_rule
 from x402_django.admin.price_rule_form import PRICE_FIELDS, PriceRuleForm
+from x402_django.admin.scoping import MerchantOwned
 from x402_django.models import PreviousPrice, PriceRule
 from x402_django.pricing.money import format_amount
 
@@ -32,7 +33,7 @@ _PREVIOUS_SHOWN = 5
 
 
 @admin.register(PriceRule)
-class PriceRuleAdmin(RecordsValues):
+class PriceRuleAdmin(MerchantOwned, RecordsValues):
     """Edited by the merchant; in force within ``X402["RULES_MAX_AGE"]`` seconds everywhere."""
 
     form = PriceRuleForm
@@ -50,7 +51,7 @@ class PriceRuleAdmin(RecordsValues):
     change_form_template = "admin/x402_django/price_rule_form.html"
     readonly_fields = ("previous_prices_shown",)
     fieldsets = (
-        (None, {"fields": ("name", "active", "priority")}),
+        (None, {"fields": ("merchant", "name", "active", "priority")}),
         (_("Applies to"), {"fields": ("url_names", "key", "methods", "valid_from", "valid_until")}),
         (
             _("Price"),
@@ -66,7 +67,8 @@ class PriceRuleAdmin(RecordsValues):
         js = ["x402_django/admin/price_rule.js"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[PriceRule]:
-        return super().get_queryset(request).prefetch_related("payment_methods")
+        rows: QuerySet[PriceRule] = super().get_queryset(request)
+        return rows.prefetch_related("payment_methods")
 
     def has_delete_permission(self, request: HttpRequest, obj: PriceRule | None = None) -> bool:
         """Not once it was paid by: deleting it would write to every one of those payments."""

@@ -14,6 +14,7 @@ from x402_django.admin import display
 from x402_django.admin.change_list import COUNT_LIMIT
 from x402_django.admin.filters import FacilitatorFilter, NetworkFilter
 from x402_django.admin.read_only import LedgerAdmin
+from x402_django.admin.scoping import SiteOwned
 from x402_django.admin.search import search_chain_items
 from x402_django.models import ChainTransactionItem, SettlementLane
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @admin.register(SettlementLane)
-class SettlementLaneAdmin(LedgerAdmin):
+class SettlementLaneAdmin(SiteOwned, LedgerAdmin):
     """Who settles now, and how many wait."""
 
     list_display = ("facilitator", "network_shown", "leader", "waiting_shown", "waiting_since")
@@ -50,7 +51,7 @@ class SettlementLaneAdmin(LedgerAdmin):
 
 
 @admin.register(ChainTransactionItem)
-class ChainTransactionItemAdmin(LedgerAdmin):
+class ChainTransactionItemAdmin(SiteOwned, LedgerAdmin):
     """The place of each payment in the outbox."""
 
     list_display = (

@@ -11,16 +11,19 @@ from django.utils.translation import gettext_lazy as _
 
 from x402_django.admin import display
 from x402_django.admin.columns import MoneyColumns
+from x402_django.admin.exporting import Exports
 from x402_django.admin.filters import NetworkFilter
 from x402_django.admin.read_only import LedgerAdmin
+from x402_django.admin.scoping import MerchantScoped
 from x402_django.admin.search import search_receipts
 from x402_django.models import Receipt
 
 
 @admin.register(Receipt)
-class ReceiptAdmin(MoneyColumns, LedgerAdmin):
+class ReceiptAdmin(Exports, MerchantScoped, MoneyColumns, LedgerAdmin):
     """Receipts; the page of one is made to be printed."""
 
+    change_list_template = "admin/x402_django/receipt_list.html"
     list_display = (
         "reference_short",
         "issued_at",

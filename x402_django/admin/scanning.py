@@ -17,6 +17,7 @@ from x402_django.admin import display
 from x402_django.admin.change_list import COUNT_LIMIT
 from x402_django.admin.filters import NetworkFilter
 from x402_django.admin.read_only import LedgerAdmin
+from x402_django.admin.scoping import SiteOwned
 from x402_django.admin.search import search_scanned_blocks
 from x402_django.conf import x402
 from x402_django.models import ChainScan, Payment, PeriodicRun, ScannedBlock
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @admin.register(ChainScan)
-class ChainScanAdmin(LedgerAdmin):
+class ChainScanAdmin(SiteOwned, LedgerAdmin):
     """One row per network: whether confirmations come in."""
 
     list_display = (
@@ -98,7 +99,7 @@ class ChainScanAdmin(LedgerAdmin):
 
 
 @admin.register(ScannedBlock)
-class ScannedBlockAdmin(LedgerAdmin):
+class ScannedBlockAdmin(SiteOwned, LedgerAdmin):
     """The blocks that are remembered by their hash, to notice a reorganisation by."""
 
     list_display = ("number", "hash", "network_shown")
@@ -114,7 +115,7 @@ class ScannedBlockAdmin(LedgerAdmin):
 
 
 @admin.register(PeriodicRun)
-class PeriodicRunAdmin(LedgerAdmin):
+class PeriodicRunAdmin(SiteOwned, LedgerAdmin):
     """Whether workers, beat and broker are alive: when each periodic task last came to its end."""
 
     list_display = ("name", "condition_badge", "started_at", "finished_at", "failed_at")

@@ -17,6 +17,7 @@ from x402_django.admin import display
 from x402_django.admin.filters import FacilitatorFilter, NetworkFilter
 from x402_django.admin.payments import PaymentAdmin
 from x402_django.admin.read_only import LedgerAdmin
+from x402_django.admin.scoping import SiteOwned
 from x402_django.exceptions import InvalidApiKey
 from x402_django.models import (
     FacilitatorKey,
@@ -35,7 +36,7 @@ SHOWN_ONCE = "admin/x402_django/facilitator_key_secret.html"
 
 
 @admin.register(FacilitatorKey)
-class FacilitatorKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class FacilitatorKeyAdmin(SiteOwned, admin.ModelAdmin):  # type: ignore[type-arg]
     """Keys are added, rotated and revoked here. A secret is shown once, by what made it."""
 
     list_display = ("name", "prefix", "status", "used_today", "gas_today", "settled_count")
@@ -144,7 +145,7 @@ class FacilitatorKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(ServicePayment)
-class ServicePaymentAdmin(PaymentAdmin):
+class ServicePaymentAdmin(SiteOwned, PaymentAdmin):
     """What was settled for others: not this site's income, and not its debt."""
 
     list_display = (  # type: ignore[assignment]
@@ -219,7 +220,7 @@ class ServicePaymentAdmin(PaymentAdmin):
 
 
 @admin.register(ListedResource)
-class ListedResourceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class ListedResourceAdmin(SiteOwned, admin.ModelAdmin):  # type: ignore[type-arg]
     """The public list: rows come from settlements, and can be hidden or deleted."""
 
     list_display = ("url", "key", "last_paid_at", "hidden")

@@ -9,6 +9,7 @@ from django.db.models import F
 from django.utils.translation import gettext as _
 
 from x402_django.admin.display import network_label
+from x402_django.admin.scoping import merchants_of
 from x402_django.models import SettlementWallet
 from x402_django.pricing.money import format_amount
 
@@ -24,7 +25,8 @@ class WarnsOfLowWallets(admin.ModelAdmin):  # type: ignore[type-arg]
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        if request.user.has_perm("x402_django.view_settlementwallet"):
+        may_see = request.user.has_perm("x402_django.view_settlementwallet")
+        if may_see and merchants_of(request) is None:
             for wallet in SettlementWallet.objects.filter(balance__lt=F("low_balance")):
                 messages.warning(request, _sentence(wallet))
         return super().changelist_view(request, extra_context)

@@ -135,7 +135,7 @@ def terms_of(
     try:
         if rule is not None:
             return None if rule.error else _terms_of_rule(rule, options)
-        return _terms_of_code(options, rules)
+        return _terms_of_code(options, rules, rules.owner_of(key=key, url_name=name or None))
     except ConfigurationError:
         return None  # asking for it is answered 503, and logged
 
@@ -153,7 +153,9 @@ def _terms_of_rule(rule: Any, options: PaidViewOptions | None) -> Terms:
     )
 
 
-def _terms_of_code(options: PaidViewOptions | None, rules: RuleSet) -> Terms | None:
+def _terms_of_code(
+    options: PaidViewOptions | None, rules: RuleSet, merchant_id: int
+) -> Terms | None:
     if options is None or options.price is None:
         return None
     said: dict[str, Any] = {
@@ -168,7 +170,7 @@ def _terms_of_code(options: PaidViewOptions | None, rules: RuleSet) -> Terms | N
             None if one is None else read_usd(one) for one in (options.minimum, options.maximum)
         )
         return Terms((), None, least, most, **said)
-    price, offers = rules.priced(options.price, metered=options.is_metered)
+    price, offers = rules.priced(options.price, metered=options.is_metered, merchant_id=merchant_id)
     return Terms(_made_out(offers, options), price, **said)
 
 

@@ -9,7 +9,7 @@ from x402_django.models.chain import (
 )
 from x402_django.models.fields import ExactSum, Uint256Field
 from x402_django.models.ledger import Payment, PaymentEvent, Receipt, ServicePayment
-from x402_django.models.merchant import Flow, PaymentMethod, PriceRule, Scheme
+from x402_django.models.merchant import Membership, Merchant, MerchantPage
 from x402_django.models.notices import ChainNotice
 from x402_django.models.outgoing_webhooks import (
     WebhookAttempt,
@@ -20,6 +20,7 @@ from x402_django.models.outgoing_webhooks import (
 )
 from x402_django.models.periodic import PeriodicRun
 from x402_django.models.previous_prices import PreviousPrice
+from x402_django.models.prices import Flow, PaymentMethod, PriceRule, Scheme
 from x402_django.models.scan import ChainScan, ScannedBlock
 from x402_django.models.service import FacilitatorKey, FacilitatorUsage, ListedResource
 from x402_django.models.sign_ins import SpentNonce
@@ -34,6 +35,9 @@ __all__ = [
     "FacilitatorUsage",
     "Flow",
     "ListedResource",
+    "Membership",
+    "Merchant",
+    "MerchantPage",
     "Payment",
     "PaymentEvent",
     "PaymentMethod",

@@ -13,10 +13,12 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from x402_django.constants import DEFAULT_MERCHANT
 from x402_django.models.callbacks import SettledCallbacks
 from x402_django.models.charges import Charges
 from x402_django.models.fields import Uint256Field, VerifyingContractField
-from x402_django.models.merchant import Flow, PaymentMethod, PriceRule
+from x402_django.models.merchant import Merchant
+from x402_django.models.prices import Flow, PaymentMethod, PriceRule
 from x402_django.models.querysets import AppendOnlyQuerySet, PaymentQuerySet
 from x402_django.models.service import FacilitatorKey
 
@@ -108,6 +110,15 @@ class Payment(SettledCallbacks, Charges, models.Model):
     facilitator = models.CharField(_("facilitator"), max_length=64)
     requirements = models.JSONField(_("requirements"))
     payload = models.JSONField(_("payload"))
+    #: Whose sale it is; of the rule or the page at the time.
+    merchant = models.ForeignKey(
+        Merchant,
+        verbose_name=_("merchant"),
+        default=DEFAULT_MERCHANT,
+        on_delete=models.PROTECT,
+        db_index=False,  # named in Meta
+        related_name="payments",
+    )
     method = models.ForeignKey(
         PaymentMethod,
         verbose_name=_("payment method"),
@@ -259,6 +270,7 @@ class Payment(SettledCallbacks, Charges, models.Model):
                 condition=Q(kind="service"),
                 name="x402_payment_service_key_idx",
             ),
+            models.Index(fields=["merchant", "-id"], name="x402_payment_merchant_idx"),
             models.Index(fields=["state", "-id"], name="x402_payment_state_idx"),
             models.Index(fields=["payer", "-id"], name="x402_payment_payer_idx"),
             models.Index(fields=["transaction"], name="x402_payment_tx_idx"),
@@ -345,6 +357,14 @@ class Receipt(_AppendOnly):
     payment = models.OneToOneField(
         Payment, verbose_name=_("payment"), on_delete=models.PROTECT, related_name="receipt"
     )
+    merchant = models.ForeignKey(
+        Merchant,
+        verbose_name=_("merchant"),
+        default=DEFAULT_MERCHANT,
+        on_delete=models.PROTECT,
+        db_index=False,  # named in Meta
+        related_name="receipts",
+    )
     issued_at = models.DateTimeField(_("issued"))
     network = models.CharField(_("network"), max_length=64)
     asset = models.CharField(_("token contract"), max_length=44)
@@ -370,6 +390,7 @@ class Receipt(_AppendOnly):
             models.UniqueConstraint(fields=["reference"], name="x402_receipt_reference_uniq"),
         ]
         indexes = [
+            models.Index(fields=["merchant", "-id"], name="x402_receipt_merchant_idx"),
             models.Index(fields=["payer", "-id"], name="x402_receipt_payer_idx"),
             models.Index(fields=["issued_at"], name="x402_receipt_issued_idx"),
             models.Index(fields=["transaction"], name="x402_receipt_tx_idx"),

@@ -17,7 +17,7 @@ from x402_django import clock
 from x402_django.models.fields import Uint256Field
 
 if TYPE_CHECKING:
-    from x402_django.models.merchant import PriceRule
+    from x402_django.models.prices import PriceRule
 
 #: What a price consists of.
 PRICE_FIELDS: Final = ("price_usd", "token_amount", "unit_price_usd")

@@ -89,6 +89,7 @@ def mark_settled(
 def _receipt(payment: Payment, transaction: str) -> Receipt:
     return Receipt(
         payment=payment,
+        merchant_id=payment.merchant_id,
         issued_at=clock.now(),
         network=payment.network,
         asset=payment.asset,

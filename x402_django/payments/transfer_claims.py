@@ -273,6 +273,7 @@ def _new_row(
         facilitator="",
         requirements=offer.as_v2(),
         payload={**evidence.proof.payload_dict(), "issuedAt": challenge.issued},
+        merchant_id=quote.merchant_id,
         method_id=offer.method_id,
         rule_id=quote.rule_id,
         rule_name=quote.rule_name,

@@ -85,9 +85,9 @@ def _forget_on_commit(using: str | None) -> None:
 
 def connect_receivers() -> None:
     """Called once from ``AppConfig.ready``."""
-    from x402_django.models import PaymentMethod, PriceRule
+    from x402_django.models import MerchantPage, PaymentMethod, PriceRule
 
-    for model in (PaymentMethod, PriceRule):
+    for model in (MerchantPage, PaymentMethod, PriceRule):
         for signal in (post_save, post_delete):
             signal.connect(_edited, sender=model, dispatch_uid=f"x402.{model.__name__}")
     m2m_changed.connect(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from x402_django import clock
 from x402_django.conf import x402
 from x402_django.constants import (
+    DEFAULT_MERCHANT,
     FLOW_AUTHORIZATION,
     FLOW_UPFRONT,
     PAYMENT_IDENTIFIER,
@@ -41,6 +42,8 @@ class Quote:
     price_usd: Decimal | None
     rule_id: int | None
     rule_name: str
+    #: Who sells it.
+    merchant_id: int = DEFAULT_MERCHANT
     #: Seconds for which a browser that has paid may come back.
     session_access: int = 0
     #: What one unit costs, where the price is a maximum (the scheme ``upto``).
@@ -98,7 +101,10 @@ def quote_request(
             f"No price rule with the key {options.rule!r} is in force. Add one in the admin."
         )
     try:
-        price, offers = rules.priced(options.price_for(request), metered=options.is_metered)
+        merchant_id = rules.owner_of(key=options.rule, url_name=url_name)
+        price, offers = rules.priced(
+            options.price_for(request), metered=options.is_metered, merchant_id=merchant_id
+        )
         offers = paid_to(offers, payee)
     except ConfigurationError as error:
         raise PriceNotConfigured(str(error)) from error
@@ -110,6 +116,7 @@ def quote_request(
         price_usd=price,
         rule_id=None,
         rule_name="",
+        merchant_id=merchant_id,
         session_access=options.session_access,
         unit_price_usd=options.unit_price_usd,
         extensions=options.extensions,
@@ -159,6 +166,7 @@ def _quote_from_rule(source: RuleSource) -> Quote:
         price_usd=rule.price_usd,
         rule_id=rule.pk,
         rule_name=rule.name,
+        merchant_id=rule.merchant_id,
         session_access=code_access if rule.session_access is None else rule.session_access,
         unit_price_usd=rule.unit_price_usd or (options.unit_price_usd if options else None),
         source=source,

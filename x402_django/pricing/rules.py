@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from x402_django import clock
 from x402_django.conf import x402
+from x402_django.constants import DEFAULT_MERCHANT
 from x402_django.exceptions import ConfigurationError
 from x402_django.pricing.methods import (
     OfferTemplate,
@@ -64,6 +65,7 @@ class CompiledRule:
     valid_from: datetime | None
     valid_until: datetime | None
     unit_price_usd: Decimal | None = None
+    merchant_id: int = DEFAULT_MERCHANT
     #: The newest first.
     earlier: tuple[EarlierTerms, ...] = ()
     error: str = ""
@@ -87,38 +89,58 @@ class RuleSet:
     templates: tuple[OfferTemplate, ...]
     by_key: dict[str, list[CompiledRule]]
     by_url_name: dict[str, list[CompiledRule]]
+    #: The ways of being paid of the other merchants, where a rule names none.
+    templates_of: Mapping[int, tuple[OfferTemplate, ...]] = field(default_factory=dict)
+    #: Whose a page is, by its key or URL name; what is not in it is the site's own.
+    owners: Mapping[str, int] = field(default_factory=dict)
     #: Code prices as they are written, with what they amount to.
-    _priced: dict[tuple[str, bool], tuple[Decimal, tuple[Offer, ...]]] = field(default_factory=dict)
+    _priced: dict[tuple[str, bool, int], tuple[Decimal, tuple[Offer, ...]]] = field(
+        default_factory=dict
+    )
 
     def find(
         self, *, key: str | None, url_name: str | None, method: str, at: datetime | None = None
     ) -> CompiledRule | None:
         """The rule in force: by key first, then by URL name; each list is in priority order.
 
+        Only rules of the merchant whose page it is (see ``owner_of``).
+
         ``at`` is when; now by default. Of the rules as they are today in any case.
         """
+        owner = self.owner_of(key=key, url_name=url_name)
         for index, name in ((self.by_key, key), (self.by_url_name, url_name)):
             candidates = index.get(name) if name else None
             if candidates:
                 moment = at or clock.now()
                 for rule in candidates:
-                    if rule.in_force(method, moment):
+                    if rule.merchant_id == owner and rule.in_force(method, moment):
                         return rule
         return None
 
-    def priced(self, price: object, *, metered: bool = False) -> tuple[Decimal, tuple[Offer, ...]]:
+    def owner_of(self, *, key: str | None, url_name: str | None) -> int:
+        """The merchant who sells a page: by its key in code, or else by the name of its URL."""
+        if not self.owners:
+            return DEFAULT_MERCHANT
+        by_key = self.owners.get(key) if key else None
+        return by_key or self.owners.get(url_name or "", DEFAULT_MERCHANT)
+
+    def priced(
+        self, price: object, *, metered: bool = False, merchant_id: int = DEFAULT_MERCHANT
+    ) -> tuple[Decimal, tuple[Offer, ...]]:
         """A price given in code, in dollars and as offers. ``metered``: it is a maximum.
 
         Raises ConfigurationError (see ``parse_usd`` and ``offers_for``).
         """
-        known = self._priced.get((price, metered)) if type(price) is str else None
+        known = self._priced.get((price, metered, merchant_id)) if type(price) is str else None
         if known is not None:
             return known
         price_usd = parse_usd(price)
-        templates = suited(self.templates, metered=metered)
+        own = merchant_id == DEFAULT_MERCHANT
+        templates = self.templates if own else self.templates_of.get(merchant_id, ())
+        templates = suited(templates, metered=metered)
         result = price_usd, offers_for(templates, price_usd=price_usd)
         if type(price) is str and len(self._priced) < 1024:  # prices made per request
-            self._priced[price, metered] = result
+            self._priced[price, metered, merchant_id] = result
         return result
 
 
@@ -169,6 +191,7 @@ def compile_rule(
         valid_from=rule.valid_from,
         valid_until=rule.valid_until,
         unit_price_usd=rule.unit_price_usd,
+        merchant_id=rule.merchant_id,  # type: ignore[arg-type]  # never null
         earlier=_earlier_terms(previous, templates),
         error=error,
     )
@@ -205,19 +228,36 @@ def _names(value: list[str] | str | None) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value or ())
 
 
-def load_templates() -> tuple[OfferTemplate, ...]:
-    """The ways of being paid where a rule names none: the rows, or else the settings'."""
+def load_templates(merchant_id: int = DEFAULT_MERCHANT) -> tuple[OfferTemplate, ...]:
+    """The ways of being paid of a merchant where a rule names none.
+
+    Its active rows; the site's own merchant without any is paid as the settings say. Nobody else
+    is: that would be the site's money.
+    """
     from x402_django.models import PaymentMethod
 
-    active = list(PaymentMethod.objects.filter(active=True))
-    return tuple(method_template(method) for method in active) or settings_templates()
+    active = PaymentMethod.objects.filter(active=True, merchant_id=merchant_id)
+    templates = tuple(method_template(method) for method in active)
+    return templates or (settings_templates() if merchant_id == DEFAULT_MERCHANT else ())
+
+
+def _templates_by_merchant() -> dict[int, tuple[OfferTemplate, ...]]:
+    """``load_templates`` of every merchant, in one query."""
+    from x402_django.models import PaymentMethod
+
+    rows: dict[int, list[OfferTemplate]] = defaultdict(list)
+    for method in PaymentMethod.objects.filter(active=True):
+        rows[method.merchant_id].append(method_template(method))  # type: ignore[index]
+    found = {merchant: tuple(templates) for merchant, templates in rows.items()}
+    found.setdefault(DEFAULT_MERCHANT, settings_templates())
+    return found
 
 
 def load_rules(loaded_at: float) -> RuleSet:
-    """Read and compile everything, in four queries."""
-    from x402_django.models import PreviousPrice, PriceRule
+    """Read and compile everything, in five queries."""
+    from x402_django.models import MerchantPage, PreviousPrice, PriceRule
 
-    templates = load_templates()
+    templates = _templates_by_merchant()
     rules = list(
         PriceRule.objects.filter(active=True)
         .prefetch_related("payment_methods")
@@ -227,24 +267,35 @@ def load_rules(loaded_at: float) -> RuleSet:
     if x402.price_grace:
         for row in PreviousPrice.objects.filter(ended_at__gt=clock.now() - _grace()):
             previous[row.rule_id].append(row)
-    return index_rules(rules, templates, loaded_at, previous)
+    owners = dict(MerchantPage.objects.values_list("name", "merchant_id"))
+    return index_rules(rules, templates, loaded_at, previous, owners)
 
 
 def index_rules(
     rules: Iterable[PriceRule],
-    templates: tuple[OfferTemplate, ...],
+    templates: Mapping[int, tuple[OfferTemplate, ...]],
     loaded_at: float,
     previous: Mapping[int, Sequence[PreviousPrice]] = MappingProxyType({}),
+    owners: Mapping[str, int] = MappingProxyType({}),
 ) -> RuleSet:
-    """Compile ``rules`` (in priority order) into a RuleSet."""
+    """Compile ``rules`` (in priority order) into a RuleSet; ``templates`` are by merchant."""
     by_key: dict[str, list[CompiledRule]] = defaultdict(list)
     by_url_name: dict[str, list[CompiledRule]] = defaultdict(list)
     for row in rules:
         chosen = list(row.payment_methods.all())
-        usable = [method for method in chosen if method.active]
-        compiled = compile_rule(row, usable, () if chosen else templates, previous.get(row.pk, ()))
+        # A method of somebody else's would pay somebody else; the form refuses it.
+        usable = [one for one in chosen if one.active and one.merchant_id == row.merchant_id]
+        default = () if chosen else templates.get(row.merchant_id, ())  # type: ignore[arg-type]
+        compiled = compile_rule(row, usable, default, previous.get(row.pk, ()))
         if compiled.key:
             by_key[compiled.key].append(compiled)
         for url_name in compiled.url_names:
             by_url_name[url_name].append(compiled)
-    return RuleSet(loaded_at, templates, dict(by_key), dict(by_url_name))
+    return RuleSet(
+        loaded_at,
+        templates.get(DEFAULT_MERCHANT, ()),
+        dict(by_key),
+        dict(by_url_name),
+        templates_of=templates,
+        owners=owners,
+    )

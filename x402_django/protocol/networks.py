@@ -99,6 +99,28 @@ _KNOWN: Final = {
 }
 
 
+#: What gas is paid in, by chain id.
+_COINS: Final = {
+    **dict.fromkeys((1, 2741, 8453, 11124, 42161, 84532, 421614, 11155111), "ETH"),
+    **dict.fromkeys((137, 80002), "POL"),
+    **dict.fromkeys((43113, 43114), "AVAX"),
+    **dict.fromkeys((1328, 1329), "SEI"),
+    **dict.fromkeys((42220, 11142220), "CELO"),
+    **dict.fromkeys((143, 10143), "MON"),
+    **dict.fromkeys((50, 51), "XDC"),
+    14: "FLR",
+    3338: "PEAQ",
+    4689: "IOTX",
+}
+
+
+def coin_symbol(network: str) -> str:
+    """What gas is paid in: ``ETH``; ``GAS-31337`` where nobody has told us."""
+    chain = network.partition(":")[2]
+    known = _COINS.get(int(chain)) if is_evm(network) else None
+    return known or f"GAS-{chain}"
+
+
 def is_caip2(network: str) -> bool:
     """Whether ``network`` has the form of a CAIP-2 chain id (``namespace:reference``)."""
     return _CAIP2.fullmatch(network) is not None

@@ -113,7 +113,8 @@ def _schema(field: Any, writing: bool) -> dict[str, Any]:
     elif isinstance(field, serializers.MultipleChoiceField):
         schema = {"type": "array", "items": {"enum": [*field.choices]}}
     elif isinstance(field, serializers.ChoiceField):
-        schema = {"enum": [*field.choices, *([None] if field.allow_null else [])]}
+        blank = [""] if field.allow_blank and "" not in field.choices else []
+        schema = {"enum": [*field.choices, *blank, *([None] if field.allow_null else [])]}
     elif isinstance(field, serializers.ListField):
         schema = {"type": "array", "items": _schema(field.child, writing)}
     elif isinstance(field, serializers.ManyRelatedField):

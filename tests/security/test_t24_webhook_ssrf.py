@@ -74,7 +74,7 @@ def names(monkeypatch):
 
 
 @pytest.mark.parametrize("address", PRIVATE)
-def test_private_addresses_are_refused_when_entered_and_when_sent(address, names):
+def test_t24_private_addresses_are_refused_when_entered_and_when_sent(address, names):
     answers, _, connected = names
     assert not is_public(address)
     with pytest.raises(ValidationError):
@@ -85,7 +85,7 @@ def test_private_addresses_are_refused_when_entered_and_when_sent(address, names
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111"])
-def test_public_addresses_are_taken(address, names):
+def test_t24_public_addresses_are_taken(address, names):
     answers, _, connected = names
     answers["public.example"] = [[address]]
     validate_url(literal(address))
@@ -94,7 +94,7 @@ def test_public_addresses_are_taken(address, names):
 
 
 @pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "0x7f.1", "017700000001", "127.1"])
-def test_other_spellings_of_the_loopback(host):
+def test_t24_other_spellings_of_the_loopback(host):
     with pytest.raises(ValidationError):
         validate_url(f"https://{host}/")
     # And without the form: the system's resolver reads them as 127.0.0.1.
@@ -122,19 +122,19 @@ def test_other_spellings_of_the_loopback(host):
         "//shop.example/",
     ],
 )
-def test_what_is_no_address_for_messages(url):
+def test_t24_what_is_no_address_for_messages(url):
     with pytest.raises(ValidationError):
         validate_url(url)
 
 
-def test_one_private_address_among_public_ones_spoils_them(names):
+def test_t24_one_private_address_among_public_ones_spoils_them(names):
     answers, _, connected = names
     answers["mixed.example"] = [["8.8.8.8", "10.0.0.1"]]
     assert post("https://mixed.example/", {}, b"{}").error == "address_refused"
     assert connected == []
 
 
-def test_a_name_that_changes_its_mind_is_asked_once(names):
+def test_t24_a_name_that_changes_its_mind_is_asked_once(names):
     """DNS rebinding: public when looked at, private when connected to."""
     answers, asked, connected = names
     answers["rebind.example"] = [["8.8.8.8"], ["127.0.0.1"]]
@@ -144,7 +144,7 @@ def test_a_name_that_changes_its_mind_is_asked_once(names):
     assert post("https://rebind.example/", {}, b"{}").error == "address_refused"
 
 
-def test_redirects_are_not_followed(settings):
+def test_t24_redirects_are_not_followed(settings):
     settings.X402 = {**settings.X402, "WEBHOOKS_ALLOW_PRIVATE": True}
     with receiving() as inside, receiving() as outside:
         outside.status, outside.headers = 307, {"Location": inside.url}
@@ -153,7 +153,7 @@ def test_redirects_are_not_followed(settings):
         assert inside.got == []
 
 
-def test_proxies_of_the_environment_are_not_used(settings, monkeypatch):
+def test_t24_proxies_of_the_environment_are_not_used(settings, monkeypatch):
     settings.X402 = {**settings.X402, "WEBHOOKS_ALLOW_PRIVATE": True}
     with receiving() as receiver, receiving() as proxy:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):

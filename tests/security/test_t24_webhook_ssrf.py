@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+import ssl
+import subprocess
 
 import httpcore
 import pytest
 from django.core.exceptions import ValidationError
 
 from tests.outgoing.receiver import receiving
+from x402_django.webhooks import sending
 from x402_django.webhooks.addresses import is_public, validate_url
 from x402_django.webhooks.sending import post
 
@@ -161,3 +164,40 @@ def test_t24_proxies_of_the_environment_are_not_used(settings, monkeypatch):
         assert post(receiver.url, {}, b"{}").status == 200
         assert proxy.got == []
         assert receiver.got[0][0]["host"] == f"127.0.0.1:{receiver.port}"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate of shop.example that no public authority has signed, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    files = folder / "certificate.pem", folder / "key.pem"
+    subject = ["-subj", "/CN=shop.example", "-addext", "subjectAltName=DNS:shop.example"]
+    kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    out = ["-out", str(files[0]), "-keyout", str(files[1]), "-days", "2"]
+    subprocess.run(["openssl", "req", *kind, *subject, *out], check=True, capture_output=True)
+    return files
+
+
+@pytest.mark.parametrize(
+    ("host", "trusted", "error"),
+    [
+        ("shop.example", True, ""),
+        ("shop.example", False, "tls_failed"),
+        ("other.example", True, "tls_failed"),
+    ],
+)
+def test_t24_the_certificate_is_checked_against_the_name(
+    host, trusted, error, settings, monkeypatch, certificate
+):
+    """The connection goes to an address, the certificate and the Host are of the name."""
+    settings.X402 = {**settings.X402, "WEBHOOKS_ALLOW_PRIVATE": True}
+    monkeypatch.setattr(sending, "resolve", lambda host, port: ["127.0.0.1"])
+    if trusted:
+        context = ssl.create_default_context(cafile=str(certificate[0]))
+        monkeypatch.setattr(sending, "_tls", lambda: context)
+    with receiving(certificate) as receiver:
+        answer = post(f"https://{host}:{receiver.port}/", {}, b"{}")
+        assert answer.error == error
+        assert [one["host"] for one, _ in receiver.got] == (
+            [] if error else [f"{host}:{receiver.port}"]
+        )

@@ -298,4 +298,4 @@ def test_the_schema_describes_every_filter_and_every_answer(
 def test_its_pages_are_not_for_sale() -> None:
     """No price rule is offered them: whoever sells would pay for a look at the own books."""
     assert [one.name for one in named_routes() if "x402-api" in one.name] == []
-    assert "greetings-list" in [one.name for one in named_routes()]
+    assert "desk-list" in [one.name for one in named_routes()]

@@ -60,6 +60,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "ALLOW_UNSIGNED_PROOFS": False,
     "EXTENSIONS": {},
     "METRICS_TOKEN_ENV": None,
+    "WEBHOOKS_ALLOW_PRIVATE": False,
 }
 
 #: Extensions that are on unless ``EXTENSIONS`` says ``None`` for them.
@@ -261,6 +262,14 @@ class X402Settings:
     def metrics_token_env(self) -> str | None:
         """Name of the variable with the token that metrics are read with; None: there are none."""
         return self._get("METRICS_TOKEN_ENV") or None
+
+    @property
+    def webhooks_allow_private(self) -> bool:
+        """Whether outgoing webhooks may go to private addresses and over plain HTTP.
+
+        Only a real ``True`` counts: it lets whoever enters an address reach the inside.
+        """
+        return self._get("WEBHOOKS_ALLOW_PRIVATE") is True
 
     @property
     def networks(self) -> Mapping[str, NetworkSettings]:

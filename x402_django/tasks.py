@@ -1,4 +1,4 @@
-"""Celery tasks: thin calls into ``payments/``, each also a management command.
+"""Celery tasks: thin calls into ``payments/`` and ``webhooks/``, each also a management command.
 
 Loaded by Celery's autodiscovery. Every task may be killed at any point and run by several
 workers at once: what they do is one conditional write per payment. They register themselves for
@@ -15,6 +15,7 @@ from celery import Celery, current_app, shared_task
 from x402_django.conf import x402
 from x402_django.payments import confirmation, deferred, housekeeping, noticed
 from x402_django.payments.periodic import TASKS, interval
+from x402_django.webhooks import delivery
 
 
 @shared_task(name="x402_django.confirm_pending_payments", ignore_result=True)
@@ -39,6 +40,22 @@ def release_stale_claims() -> str:
 def look_at_payments(payment_ids: list[int]) -> str:
     """Look on chain for payments that a webhook's notice may concern."""
     return str(noticed.look_at(payment_ids))
+
+
+@shared_task(name="x402_django.send_webhooks", ignore_result=True)
+def send_webhooks() -> str:
+    """Write the webhook messages of what happened, and hand out the deliveries that are due."""
+    swept = delivery.sweep()
+    for delivery_id in swept.due:
+        # One that waited longer than this is handed out anew by a later sweep.
+        deliver_webhook.apply_async((delivery_id,), expires=x402.confirmation_interval * 3)
+    return str(swept)
+
+
+@shared_task(name="x402_django.deliver_webhook", ignore_result=True)
+def deliver_webhook(delivery_id: int) -> bool:
+    """Send one webhook delivery, unless somebody else does."""
+    return delivery.deliver(delivery_id)
 
 
 def beat_schedule() -> dict[str, dict[str, Any]]:

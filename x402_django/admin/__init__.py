@@ -8,6 +8,7 @@
 ``preview``          the 402 that a rule would produce, through the real pricing code
 ``routes``           the site's named routes, to choose pages from
 ``payments``         payments and their events: read-only
+``webhooks``         outgoing webhooks: endpoints, and the log of deliveries
 ``service``          the facilitator service: its keys, what it settled, what it lists
 ``exporting``        receipts and gas of a period, as files
 ``receipts``         receipts: read-only, made to be printed
@@ -38,6 +39,7 @@ from x402_django.admin.service import (
     ListedResourceAdmin,
     ServicePaymentAdmin,
 )
+from x402_django.admin.webhooks import WebhookDeliveryAdmin, WebhookEndpointAdmin
 
 __all__ = [
     "ChainScanAdmin",
@@ -56,4 +58,6 @@ __all__ = [
     "ServicePaymentAdmin",
     "SettlementLaneAdmin",
     "SettlementWalletAdmin",
+    "WebhookDeliveryAdmin",
+    "WebhookEndpointAdmin",
 ]

@@ -41,7 +41,7 @@ from x402_django.checks.networks import (
 from x402_django.checks.proofs import check_transfer_proofs
 from x402_django.checks.service import check_service
 from x402_django.checks.shapes import check_keys, check_numbers, check_shapes, check_timeouts
-from x402_django.checks.webhooks import check_chain_webhooks
+from x402_django.checks.webhooks import check_chain_webhooks, check_outgoing_webhooks
 
 __all__ = [
     "check_assets",
@@ -59,6 +59,7 @@ __all__ = [
     "check_network_pay_to",
     "check_networks_have_proof",
     "check_numbers",
+    "check_outgoing_webhooks",
     "check_pay_to",
     "check_prices",
     "check_secrets",

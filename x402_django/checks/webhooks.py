@@ -1,4 +1,4 @@
-"""Webhooks about the chain: that each can be verified."""
+"""Webhooks, about the chain and outgoing: that each can be verified, and reaches no inside."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
 from x402_django.checks.raw import TAG, path_of, value
@@ -39,6 +40,21 @@ def check_chain_webhooks(**kwargs: Any) -> list[CheckMessage]:
                 )
             )
     return messages
+
+
+@register(TAG)
+def check_outgoing_webhooks(**kwargs: Any) -> list[CheckMessage]:
+    """W061: outgoing webhooks may reach private addresses on a public site."""
+    if settings.DEBUG or not value("WEBHOOKS_ALLOW_PRIVATE"):
+        return []
+    return [
+        Warning(
+            f"{path_of('WEBHOOKS_ALLOW_PRIVATE')} is on: whoever may enter a webhook's address "
+            "can have this server post to machines behind its firewall.",
+            hint="Turn it off; it is for development.",
+            id="x402_django.W061",
+        )
+    ]
 
 
 def _wrong(where: str, what: str, hint: str) -> CheckMessage:

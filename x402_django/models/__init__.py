@@ -11,6 +11,13 @@ from x402_django.models.fields import ExactSum, Uint256Field
 from x402_django.models.ledger import Payment, PaymentEvent, Receipt, ServicePayment
 from x402_django.models.merchant import Membership, Merchant, MerchantPage
 from x402_django.models.notices import ChainNotice
+from x402_django.models.outgoing_webhooks import (
+    WebhookAttempt,
+    WebhookCursor,
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookMessage,
+)
 from x402_django.models.periodic import PeriodicRun
 from x402_django.models.previous_prices import PreviousPrice
 from x402_django.models.prices import Flow, PaymentMethod, PriceRule, Scheme
@@ -46,4 +53,9 @@ __all__ = [
     "SettlementWallet",
     "SpentNonce",
     "Uint256Field",
+    "WebhookAttempt",
+    "WebhookCursor",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookMessage",
 ]

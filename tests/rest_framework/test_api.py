@@ -23,6 +23,7 @@ from tests.admin.rows import (
     make_rule,
 )
 from x402_django import clock
+from x402_django.admin.routes import named_routes
 from x402_django.models import Membership, Merchant, Payment
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.rest_framework.api_urls")]
@@ -292,3 +293,9 @@ def test_the_schema_describes_every_filter_and_every_answer(
         *("state", "network", "payer", "rule", "transaction", "merchant"),
         *("created_since", "created_before", "limit", "cursor"),
     ]
+
+
+def test_its_pages_are_not_for_sale() -> None:
+    """No price rule is offered them: whoever sells would pay for a look at the own books."""
+    assert [one.name for one in named_routes() if "x402-api" in one.name] == []
+    assert "desk-list" in [one.name for one in named_routes()]

@@ -39,7 +39,7 @@ class MerchantAdmin(MerchantScoped, RecordsValues):
     search_fields = ("name", "tax_id")
     fieldsets = (
         (None, {"fields": ("name",)}),
-        (_("On receipts"), {"fields": ("address", "tax_id", "note")}),
+        (_("The business"), {"fields": ("address", "tax_id", "note")}),
     )
     inlines = (MembershipInline, MerchantPageInline)
 

@@ -84,6 +84,14 @@ class MerchantOwned(MerchantScoped):
             kwargs["widget"] = forms.HiddenInput
         return super().formfield_for_foreignkey(db_field, request, **kwargs)  # type: ignore[misc]
 
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)  # type: ignore[misc]
+        if db_field.name == "merchant" and field is not None:
+            # To choose, and not to make or delete one beside it.
+            for may in ("add", "change", "delete", "view"):
+                setattr(field.widget, f"can_{may}_related", False)
+        return field
+
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         seen = merchants_of(request)
         if seen is not None:

@@ -12,7 +12,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.translation import get_language
 
 #: Applications whose routes are not for sale: Django's admin and this app's own pages.
-_EXCLUDED: Final = frozenset({"admin", "x402", "x402-root"})
+_EXCLUDED: Final = frozenset({"admin", "x402", "x402-root", "x402-api"})
 _PARAMETER: Final = re.compile(r"<(?:[^<>:]+:)?([A-Za-z_]\w*)>|\(\?P<([A-Za-z_]\w*)>[^()]*\)")
 _PLAIN: Final = re.compile(r"/[\w\-./~%{}@:]*")
 

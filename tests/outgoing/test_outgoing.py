@@ -8,13 +8,17 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission, User
 from django.db import connection
+from django.test import Client
 from django.urls import reverse
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from tests.outgoing.receiver import receiving
 from x402_django import clock
 from x402_django.models import (
+    Membership,
+    Merchant,
     Payment,
     Receipt,
     WebhookAttempt,
@@ -80,6 +84,49 @@ def test_a_purchase_is_told_once_and_verifies(receiver, buyer):
     assert told["receipt.issued"]["receipt"] == receipt.reference
     with pytest.raises(WebhookVerificationError):
         Webhook(secret).verify(receiver.got[0][1] + b" ", receiver.got[0][0])
+
+
+def test_t26_a_sale_is_told_to_its_merchant_alone(receiver, buyer):
+    bakery = Merchant.objects.create(name="Bakery")
+    own, _ = endpoint_at(receiver.url, events=["receipt.issued"])
+    endpoint_at(receiver.url, name="bread", merchant=bakery, events=["receipt.issued"])
+    assert buyer.pay("GET", "/weather/").status_code == 200
+    assert run() == [True]
+    assert WebhookDelivery.objects.get().endpoint == own
+
+
+def test_t26_members_see_and_change_their_endpoints_alone(receiver, buyer):
+    bakery = Merchant.objects.create(name="Bakery")
+    own, _ = endpoint_at(receiver.url, name="own")
+    bread, _ = endpoint_at(receiver.url, name="bread", merchant=bakery)
+    buyer.pay("GET", "/weather/")
+    run()
+    user = User.objects.create_user("baker", password="x", is_staff=True)
+    user.user_permissions.set(
+        Permission.objects.filter(
+            content_type__model__in=["webhookendpoint", "webhookdelivery", "webhookattempt"]
+        )
+    )
+    Membership.objects.create(merchant=bakery, user=user)
+    client = Client()
+    client.force_login(user)
+    lists = [
+        list(client.get(reverse(f"admin:x402_django_{name}_changelist")).context["cl"].result_list)
+        for name in ("webhookendpoint", "webhookdelivery")
+    ]
+    assert lists == [[bread], []]
+    page = reverse("admin:x402_django_webhookendpoint_change", args=[own.pk])
+    assert client.get(page).status_code == 302
+    rotate = {"action": "rotate", "_selected_action": [own.pk]}
+    sealed = own.sealed_secret
+    client.post(reverse("admin:x402_django_webhookendpoint_changelist"), rotate)
+    own.refresh_from_db()
+    assert own.sealed_secret == sealed
+    form = {"name": "mine", "url": receiver.url, "events": "[]", "is_active": "on"}
+    add = reverse("admin:x402_django_webhookendpoint_add")
+    assert client.post(add, {**form, "merchant": own.merchant_id}).status_code == 200
+    assert client.post(add, form).status_code == 200  # the page with the secret
+    assert WebhookEndpoint.objects.get(name="mine").merchant == bakery
 
 
 def test_who_is_not_to_be_told_is_not(receiver, buyer):

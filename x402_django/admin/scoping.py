@@ -69,7 +69,7 @@ class MerchantScoped:
     def get_list_filter(self, request: HttpRequest) -> Any:
         """With the merchants, for those who see several."""
         filters = super().get_list_filter(request)  # type: ignore[misc]
-        return [*filters, MerchantFilter] if _are_several(request) else filters
+        return [*filters, MerchantFilter] if are_several(request) else filters
 
 
 class MerchantOwned(MerchantScoped):
@@ -80,7 +80,7 @@ class MerchantOwned(MerchantScoped):
             return super().formfield_for_foreignkey(db_field, request, **kwargs)  # type: ignore[misc]
         kwargs["queryset"] = _choices(request)
         kwargs["required"] = False
-        if not _are_several(request):
+        if not are_several(request):
             kwargs["widget"] = forms.HiddenInput
         return super().formfield_for_foreignkey(db_field, request, **kwargs)  # type: ignore[misc]
 
@@ -153,7 +153,8 @@ def _choices(request: HttpRequest) -> QuerySet[Merchant]:
     return Merchant.objects.all() if seen is None else Merchant.objects.filter(pk__in=seen)
 
 
-def _are_several(request: HttpRequest) -> bool:
+def are_several(request: HttpRequest) -> bool:
+    """Whether the request's user sees more than one merchant; asked once per request."""
     name = "_x402_several_merchants"
     if not hasattr(request, name):
         setattr(request, name, len(_choices(request).order_by()[:2]) > 1)

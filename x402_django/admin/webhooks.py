@@ -12,6 +12,13 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from x402_django.admin.read_only import LedgerAdmin, NoWrites
+from x402_django.admin.scoping import (
+    MerchantFormMixin,
+    MerchantOwned,
+    MerchantScoped,
+    are_several,
+    merchants_of,
+)
 from x402_django.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from x402_django.webhooks import delivery, secrets
 from x402_django.webhooks.addresses import validate_url
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
 SHOWN_ONCE = "admin/x402_django/webhook_secret.html"
 
 
-class WebhookEndpointForm(forms.ModelForm):  # type: ignore[type-arg]
+class WebhookEndpointForm(MerchantFormMixin, forms.ModelForm):  # type: ignore[type-arg]
     """The form of an endpoint; its address must be one that messages can be sent to."""
 
     def clean_url(self) -> str:
@@ -33,7 +40,7 @@ class WebhookEndpointForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(WebhookEndpoint)
-class WebhookEndpointAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class WebhookEndpointAdmin(MerchantOwned, admin.ModelAdmin):  # type: ignore[type-arg]
     """Endpoints are added, turned off and rotated here. A secret is shown once."""
 
     form = WebhookEndpointForm
@@ -41,6 +48,7 @@ class WebhookEndpointAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     search_fields = ("name", "url")
     actions = ("rotate",)
     fields = (
+        "merchant",
         "name",
         "url",
         "events",
@@ -52,6 +60,15 @@ class WebhookEndpointAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "updated_at",
     )
     readonly_fields = ("off_reason", "failing_since", "previous_until", "created_at", "updated_at")
+
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        """Whose it is, is said where there are several merchants."""
+        hidden = obj is not None and not are_several(request)
+        return [name for name in self.fields if name != "merchant" or not hidden]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        """Once made it stays its merchant's: what waits to be sent is for no other."""
+        return (*self.readonly_fields, "merchant") if obj is not None else self.readonly_fields
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Deliveries name their endpoint. One that is not wanted any more is turned off."""
@@ -117,10 +134,27 @@ class WebhookAttemptInline(NoWrites, admin.TabularInline):  # type: ignore[type-
     extra = 0
 
 
+class EndpointFilter(admin.SimpleListFilter):
+    """By endpoint, of those that somebody sees."""
+
+    title = _("endpoint")
+    parameter_name = "endpoint"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        rows, seen = WebhookEndpoint.objects.all(), merchants_of(request)
+        rows = rows if seen is None else rows.filter(merchant__in=seen)
+        return [(str(pk), name) for pk, name in rows.values_list("pk", "name")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        known = {choice for choice, _name in self.lookup_choices}
+        return queryset.filter(endpoint=self.value()) if self.value() in known else queryset
+
+
 @admin.register(WebhookDelivery)
-class WebhookDeliveryAdmin(LedgerAdmin):
+class WebhookDeliveryAdmin(MerchantScoped, LedgerAdmin):
     """The log of what was sent, and how each attempt went."""
 
+    merchant_path = "endpoint__merchant"
     list_display = (
         "message",
         "endpoint",
@@ -130,7 +164,7 @@ class WebhookDeliveryAdmin(LedgerAdmin):
         "last_status",
         "last_error",
     )
-    list_filter = ("state", "endpoint")
+    list_filter = ("state", EndpointFilter)
     list_select_related = ("message", "endpoint")
     fields = (*list_display, "body")
     inlines = (WebhookAttemptInline,)

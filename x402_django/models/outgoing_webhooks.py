@@ -9,7 +9,9 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from x402_django.constants import DEFAULT_MERCHANT
 from x402_django.models.ledger import _AppendOnly
+from x402_django.models.merchant import Merchant
 
 #: The types of event, as they stand in a message's ``type``.
 EVENT_TYPES: Final = (
@@ -56,6 +58,13 @@ class WebhookEndpoint(models.Model):
         help_text=_(
             "While it is off nothing new is written for it; what waits is sent once it is on again."
         ),
+    )
+    merchant = models.ForeignKey(
+        Merchant,
+        verbose_name=_("merchant"),
+        default=DEFAULT_MERCHANT,
+        on_delete=models.PROTECT,
+        related_name="webhook_endpoints",
     )
     sealed_secret = models.TextField(editable=False)
     #: After a rotation the secret before it signs too, for a while.

@@ -87,7 +87,8 @@ def _write(
     messages = []
     for row in chunk:
         kind = _type(row)
-        takers = [one for one in endpoints if _takes(one, kind, getattr(row, moment))]
+        at, merchant = getattr(row, moment), _merchant(row)
+        takers = [one for one in endpoints if one.merchant_id == merchant and _takes(one, kind, at)]
         if takers:
             message = _message(subject, row, kind)
             wanted[message.message_id] = takers
@@ -111,6 +112,11 @@ def _write(
 
 def _takes(endpoint: WebhookEndpoint, kind: str, at: datetime) -> bool:
     return endpoint.is_active and endpoint.created_at <= at and endpoint.wants(kind)
+
+
+def _merchant(row: PaymentEvent | Receipt) -> int | None:
+    """Whose sale it tells of: nobody else hears of it (threat 26)."""
+    return row.merchant_id if isinstance(row, Receipt) else row.payment.merchant_id
 
 
 def _type(row: PaymentEvent | Receipt) -> str:

@@ -95,6 +95,7 @@ def test_a_transfer_that_waits_is_not_sent_twice(visit: Visit, picture: Any) -> 
         picture(page, "pay-waiting")
         page.reload()  # goes on by itself, and asks the wallet for nothing
         expect(status).to_contain_text("Do not pay again")
+        page.wait_for_timeout(1100)  # challenges of the same second are the same
         other = open_pay_page(person)  # the same request, another challenge: another purchase
         expect(other.get_by_role("button", name="Pay with Test Wallet")).to_be_visible()
     finally:

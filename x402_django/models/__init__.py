@@ -8,6 +8,7 @@ from x402_django.models.chain import (
     SettlementWallet,
 )
 from x402_django.models.fields import ExactSum, Uint256Field
+from x402_django.models.holdings import CreditAccount, CreditEntry, HoldingUse, Pass
 from x402_django.models.ledger import Payment, PaymentEvent, Receipt, ServicePayment
 from x402_django.models.merchant import Membership, Merchant, MerchantPage
 from x402_django.models.notices import ChainNotice
@@ -30,14 +31,18 @@ __all__ = [
     "ChainScan",
     "ChainTransaction",
     "ChainTransactionItem",
+    "CreditAccount",
+    "CreditEntry",
     "ExactSum",
     "FacilitatorKey",
     "FacilitatorUsage",
     "Flow",
+    "HoldingUse",
     "ListedResource",
     "Membership",
     "Merchant",
     "MerchantPage",
+    "Pass",
     "Payment",
     "PaymentEvent",
     "PaymentMethod",

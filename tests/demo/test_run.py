@@ -35,6 +35,10 @@ TABLE = (
     DOLLAR_ROW.format("GET /vault/", r"0\.02"),
     r"GET /vault/ again +free +—",
     DOLLAR_ROW.format("GET /articles/what-is-x402/", r"0\.05"),
+    DOLLAR_ROW.format("GET /articles/pass/", r"0\.1"),
+    r"GET /articles/why-a-ledger/ by pass +free +—",
+    DOLLAR_ROW.format("GET /credits/", r"0\.1"),
+    r"GET /api/forecast/ by credits +free +—",
     r"GET /broken/ +not charged \(500\)",
 )
 
@@ -84,10 +88,10 @@ def test_it_buys_everything_and_stops_twice_in_a_row(tmp_path: Path) -> None:
         assert process.returncode == 0, output
         for pattern in TABLE:
             assert re.search(f"^{pattern}", output, re.M), (pattern, output)
-        assert "receipts  7, of 0.1362 TUSD in all" in output
-        assert "the agent spent 0.1362 TUSD" in output
-        assert "the merchant received 0.1362 TUSD" in output
-        assert "final     7 payments" in output
+        assert "receipts  9, of 0.3362 TUSD in all" in output
+        assert "the agent spent 0.3362 TUSD" in output
+        assert "the merchant received 0.3362 TUSD" in output
+        assert "final     9 payments" in output
         assert left_behind(tmp_path) == []
 
 

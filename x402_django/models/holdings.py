@@ -124,6 +124,13 @@ class HoldingUse(SettledCallbacks, Charges, models.Model):
         RETURNED = "returned", _("returned")
 
     public_id = models.CharField(max_length=40, default=new_public_id, editable=False)
+    merchant = models.ForeignKey(
+        Merchant,
+        verbose_name=_("merchant"),
+        on_delete=models.PROTECT,
+        db_index=False,  # named in Meta
+        related_name="+",
+    )
     sold_pass = models.ForeignKey(
         Pass,
         verbose_name=_("pass"),
@@ -198,6 +205,7 @@ class HoldingUse(SettledCallbacks, Charges, models.Model):
             ),
         ]
         indexes = [
+            models.Index(fields=["merchant", "-id"], name="x402_use_merchant_idx"),
             models.Index(
                 fields=["started_at"], condition=Q(state="held"), name="x402_use_held_idx"
             ),

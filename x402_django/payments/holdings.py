@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from django.db import IntegrityError, router, transaction
-from django.db.models import Exists, F, OuterRef, Sum
+from django.db.models import Exists, F, OuterRef, QuerySet, Sum
 
 from x402_django import clock, signals
 from x402_django.constants import GRANT_CREDITS
@@ -94,6 +94,16 @@ def is_good(held: Pass) -> bool:
     if held.expires_at is not None and clock.now() >= held.expires_at:
         return False
     return held.uses is None or held.uses_taken < held.uses
+
+
+def revoke(passes: QuerySet[Pass]) -> list[Pass]:
+    """Have passes open nothing any more; those that were revoked now. Nobody is paid back."""
+    revoked = []
+    for held in passes:
+        rows = Pass.objects.filter(pk=held.pk, revoked_at__isnull=True)
+        if rows.update(revoked_at=clock.now()):
+            revoked.append(held)
+    return revoked
 
 
 def account_of(payment: Payment) -> CreditAccount:

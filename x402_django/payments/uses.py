@@ -134,6 +134,7 @@ _KEPT = ("response_status", "response_headers", "response_body", "response_expir
 
 def _of_request(quote: Quote, facts: RequestFacts) -> dict[str, Any]:
     return {
+        "merchant_id": quote.merchant_id,
         "rule_id": quote.rule_id,
         "rule_name": quote.rule_name,
         "request_method": facts.method[:16],

@@ -12,7 +12,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from django.utils.translation import gettext, ngettext
+
 from x402_django.constants import CREDIT_DECIMALS, GRANT_CREDITS, GRANT_PASS
+from x402_django.pricing.money import format_usd
 
 if TYPE_CHECKING:
     from x402_django.models import PreviousPrice, PriceRule
@@ -45,6 +48,26 @@ class Grant:
     def is_pass(self) -> bool:
         """Whether it is a pass."""
         return self.kind == GRANT_PASS
+
+    def in_words(self) -> str:
+        """What is bought, for a person: "a pass for 24 hours", "credits of $10.00"."""
+        if not self.is_pass:
+            return gettext("credits of %(dollars)s") % {
+                "dollars": format_usd(credit_dollars(self.credits))
+            }
+        hours = None if self.seconds is None else self.seconds // 3600
+        for_time = (
+            ""
+            if hours is None
+            else ngettext("for %(count)d hour", "for %(count)d hours", hours) % {"count": hours}
+        )
+        for_uses = (
+            ""
+            if self.uses is None
+            else ngettext("for %(count)d use", "for %(count)d uses", self.uses)
+            % {"count": self.uses}
+        )
+        return " ".join(part for part in (gettext("a pass"), for_time, for_uses) if part)
 
     def as_json(self) -> dict[str, Any]:
         """The value of ``Payment.grant``."""
@@ -107,3 +130,8 @@ def compile_grant(rule: PriceRule, terms: PriceRule | PreviousPrice) -> Grant | 
 def credit_units(dollars: Decimal) -> int:
     """US dollars in units of 10⁻⁸; exact for whatever a price can be."""
     return int(Decimal(dollars).scaleb(CREDIT_DECIMALS))
+
+
+def credit_dollars(units: int) -> Decimal:
+    """Units of 10⁻⁸ US dollars in dollars; exact."""
+    return Decimal(units).scaleb(-CREDIT_DECIMALS)

@@ -36,7 +36,7 @@ class Errand:
     path: str
     outcome: str = "paid"
     body: dict[str, Any] | None = None
-    #: How the agent comes to have it already, where it has: "again", "by pass", "by credits".
+    #: How the agent comes to have it already, where it has: "again", "pass", "credits".
     by: str = ""
 
     @property
@@ -47,7 +47,7 @@ class Errand:
 
 FREE, PAID, NOT_CHARGED = "free", "paid", "not charged"
 #: By the token that came with their purchase; for everything else it signs in with its wallet.
-BY_CREDITS = "by credits"
+BY_CREDITS = "credits"
 
 ERRANDS = (
     Errand("GET", "/free/", FREE),
@@ -60,7 +60,7 @@ ERRANDS = (
     Errand("GET", "/vault/", FREE, by="again"),
     Errand("GET", "/articles/what-is-x402/"),
     Errand("GET", "/articles/pass/"),
-    Errand("GET", "/articles/why-a-ledger/", FREE, by="by pass"),
+    Errand("GET", "/articles/why-a-ledger/", FREE, by="pass"),
     Errand("GET", "/credits/"),
     Errand("GET", "/api/forecast/", FREE, by=BY_CREDITS),
     Errand("GET", "/broken/", NOT_CHARGED),

@@ -36,9 +36,9 @@ TABLE = (
     r"GET /vault/ again +free +—",
     DOLLAR_ROW.format("GET /articles/what-is-x402/", r"0\.05"),
     DOLLAR_ROW.format("GET /articles/pass/", r"0\.1"),
-    r"GET /articles/why-a-ledger/ by pass +free +—",
+    r"GET /articles/why-a-ledger/ pass +free +—",
     DOLLAR_ROW.format("GET /credits/", r"0\.1"),
-    r"GET /api/forecast/ by credits +free +—",
+    r"GET /api/forecast/ credits +free +—",
     r"GET /broken/ +not charged \(500\)",
 )
 

@@ -126,7 +126,7 @@ def test_it_goes_on_serving_until_it_is_interrupted(tmp_path: Path) -> None:
                 follow_redirects=True,
             )
             assert entered.url.path == "/admin/x402_django/receipt/"
-            assert "7 receipts" in entered.text
+            assert "9 receipts" in entered.text
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
     assert left_behind(tmp_path) == []
@@ -149,7 +149,7 @@ def test_any_node_and_any_facilitator(tmp_path: Path) -> None:
             output, _ = process.communicate(timeout=SECONDS)
         assert process.returncode == 0, output
         assert f"{agent.address} (X402_AGENT_KEY) with 1.00 TUSD" in output
-        assert len(facilitator.calls_of("settle")) == 7
+        assert len(facilitator.calls_of("settle")) == 9
     # That service settles no ``upto``: the metered page is asked for, and paid, at its maximum.
     assert chain.dollars(payee) == 180_000
     assert chain.dollars(agent.address) == 820_000

@@ -151,8 +151,8 @@ def test_any_node_and_any_facilitator(tmp_path: Path) -> None:
         assert f"{agent.address} (X402_AGENT_KEY) with 1.00 TUSD" in output
         assert len(facilitator.calls_of("settle")) == 9
     # That service settles no ``upto``: the metered page is asked for, and paid, at its maximum.
-    assert chain.dollars(payee) == 180_000
-    assert chain.dollars(agent.address) == 820_000
+    assert chain.dollars(payee) == 380_000
+    assert chain.dollars(agent.address) == 620_000
     assert left_behind(tmp_path) == []
 
 

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.db import router, transaction
-from django.db.models import Exists, Min, OuterRef, QuerySet
+from django.db.models import Exists, F, Min, OuterRef, QuerySet
 from django.utils.crypto import salted_hmac
 
 from x402_django import clock
@@ -55,6 +55,7 @@ def write_messages() -> int:
 
 def _events() -> QuerySet[Any]:
     rows = PaymentEvent.objects.filter(to_state__in=list(payloads.TYPES))
+    rows = rows.exclude(from_state=F("to_state"))  # a note, and no transition
     return rows.filter(payment__kind=Payment.Kind.SALE).select_related("payment")
 
 

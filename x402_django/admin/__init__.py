@@ -1,6 +1,7 @@
 """The merchant's desk: prices and ways of being paid to edit, money to look at.
 
 ===================  ======================================================================
+``desk``             the dashboard; its parts are ``desk_panels``
 ``merchants``        who sells, who works for them, and which pages are theirs
 ``scoping``          whose rows somebody sees
 ``payment_methods``  the form of a PaymentMethod, with known tokens by name
@@ -27,6 +28,7 @@
 """
 
 from x402_django.admin.chain import ChainTransactionAdmin, SettlementWalletAdmin
+from x402_django.admin.desk import DeskAdmin
 from x402_django.admin.merchants import MerchantAdmin
 from x402_django.admin.payment_methods import PaymentMethodAdmin
 from x402_django.admin.payments import PaymentAdmin, PaymentEventAdmin
@@ -45,6 +47,7 @@ __all__ = [
     "ChainScanAdmin",
     "ChainTransactionAdmin",
     "ChainTransactionItemAdmin",
+    "DeskAdmin",
     "FacilitatorKeyAdmin",
     "ListedResourceAdmin",
     "MerchantAdmin",

@@ -84,10 +84,17 @@ _NUMBERS: Final = {
     "SERVICE_MAX_BODY_BYTES": _Range(least=4096, most=1_048_576),
     "SERVICE_MAX_PARALLEL": _Range(least=1),
     "TRANSFER_PROOF_TIMEOUT": _Range(least=60),
+    "CHALLENGE_COUNT_INTERVAL": _Range(whole=False, least=0),
 }
 #: Numbers that may be None.
 _OPTIONAL: Final = frozenset(
-    {"DEFERRED_MAX_EXPOSURE", "MAX_IN_FLIGHT_PER_PAYER", "MAX_IN_FLIGHT", "UPFRONT_ABOVE"}
+    {
+        "DEFERRED_MAX_EXPOSURE",
+        "MAX_IN_FLIGHT_PER_PAYER",
+        "MAX_IN_FLIGHT",
+        "UPFRONT_ABOVE",
+        "CHALLENGE_COUNT_INTERVAL",
+    }
 )
 _NETWORK_NUMBERS: Final = {
     "RPC_TIMEOUT": _Range(whole=False, above=0),

@@ -36,16 +36,18 @@ class Errand:
     path: str
     outcome: str = "paid"
     body: dict[str, Any] | None = None
-    #: Whether it was bought just before, so that the agent's wallet may come back to it.
-    again: bool = False
+    #: How the agent comes to have it already, where it has: "again", "pass", "credits".
+    by: str = ""
 
     @property
     def what(self) -> str:
         """``GET /weather/``"""
-        return f"{self.method} {self.path}{' again' if self.again else ''}"
+        return f"{self.method} {self.path} {self.by}".rstrip()
 
 
 FREE, PAID, NOT_CHARGED = "free", "paid", "not charged"
+#: By the token that came with their purchase; for everything else it signs in with its wallet.
+BY_CREDITS = "credits"
 
 ERRANDS = (
     Errand("GET", "/free/", FREE),
@@ -55,8 +57,12 @@ ERRANDS = (
     Errand("POST", "/api/forecast/", body={"place": "Lisbon", "days": 3}),
     Errand("GET", "/llm/?prompt=A+signature"),
     Errand("GET", "/vault/"),
-    Errand("GET", "/vault/", FREE, again=True),
+    Errand("GET", "/vault/", FREE, by="again"),
     Errand("GET", "/articles/what-is-x402/"),
+    Errand("GET", "/articles/pass/"),
+    Errand("GET", "/articles/why-a-ledger/", FREE, by="pass"),
+    Errand("GET", "/credits/"),
+    Errand("GET", "/api/forecast/", FREE, by=BY_CREDITS),
     Errand("GET", "/broken/", NOT_CHARGED),
 )
 
@@ -145,18 +151,26 @@ async def shop(client: Any, url: str) -> AsyncIterator[Purchase]:
     from x402.http.clients.httpx import x402HttpxClient
 
     async with x402HttpxClient(client, base_url=url, timeout=PATIENCE) as http:
+        tokens: list[str] = []
         for errand in ERRANDS:
-            yield await run_errand(http, errand)
+            yield await run_errand(http, errand, tokens)
 
 
-async def run_errand(http: Any, errand: Errand) -> Purchase:
-    """Ask; the client pays if it must; read from the answer what was paid."""
+async def run_errand(http: Any, errand: Errand, tokens: list[str] | None = None) -> Purchase:
+    """Ask; the client pays if it must; read from the answer what was paid.
+
+    ``tokens`` are those that purchases brought, the latest last: this one's is added to them.
+    """
+    tokens = [] if tokens is None else tokens
+    headers = {"X-402-Access": tokens[-1]} if tokens and errand.by == BY_CREDITS else {}
     import httpx
     from x402.http.clients.httpx import PaymentError
 
     started = time.perf_counter()
     try:
-        response = await http.request(errand.method, errand.path, json=errand.body)
+        response = await http.request(errand.method, errand.path, json=errand.body, headers=headers)
+        if "X-402-Access" in response.headers:
+            tokens.append(response.headers["X-402-Access"])
         settled = settlement(response)
     except (httpx.HTTPError, PaymentError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from demo_project.agent import PAID, Errand, Purchase
 
-COLUMNS = {"what": 28, "price": 17, "payer": 13, "transaction": 13, "receipt": 12, "time": 7}
+COLUMNS = {"what": 33, "price": 17, "payer": 11, "transaction": 11, "receipt": 12, "time": 6}
 NOTHING = "—"
 
 

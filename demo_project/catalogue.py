@@ -51,6 +51,8 @@ ITEMS = (
     Item("The vault", "paid once; the wallet comes back by signing in", "vault"),
     Item("What is x402?", "a price rule in the admin", "article", "what-is-x402"),
     Item("Why a shop needs a ledger", "the same rule", "article", "why-a-ledger"),
+    Item("All articles for a day", "a price rule that sells a pass", "day-pass"),
+    Item("Credits for forecasts", "a price rule that sells credits", "credits"),
     Item("A broken page", "raises: the buyer is not charged", "broken"),
 )
 

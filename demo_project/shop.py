@@ -13,6 +13,8 @@ from django.core.management import call_command
 
 from x402_django.conf import x402
 from x402_django.constants import (
+    GRANT_CREDITS,
+    GRANT_PASS,
     PERMIT2_ADDRESS,
     SCHEME_EXACT,
     SCHEME_UPTO,
@@ -71,6 +73,37 @@ def open_shop(asset: KnownAsset) -> None:
             "description": "An article",
             "mime_type": "text/html",
             "session_access": 24 * 60 * 60,  # who has bought one may read it for a day
+        },
+    )
+    PriceRule.objects.get_or_create(
+        name="Day pass",
+        defaults={
+            "url_names": ["day-pass"],
+            "price_usd": Decimal("0.10"),
+            "description": "All articles, for a day",
+            "grants": GRANT_PASS,
+            "pass_hours": 24,
+            "pass_pages": ["article"],
+        },
+    )
+    PriceRule.objects.get_or_create(
+        name="Credits",
+        defaults={
+            "url_names": ["credits"],
+            "price_usd": Decimal("0.10"),
+            "description": "Credits of 12 cents for the price of 10",
+            "grants": GRANT_CREDITS,
+            "credits_usd": Decimal("0.12"),
+        },
+    )
+    PriceRule.objects.get_or_create(
+        name="Forecasts",
+        defaults={
+            "url_names": ["forecast"],
+            "price_usd": Decimal("0.02"),
+            "description": "Weather forecast",
+            "mime_type": "application/json",
+            "takes_credits": True,
         },
     )
 

@@ -97,6 +97,17 @@ def article(request: HttpRequest, slug: str) -> HttpResponse:
     return render(request, "demo/article.html", {"article": text})
 
 
+def day_pass(request: HttpRequest) -> JsonResponse:
+    """Sold by a price rule, and opens all articles for a day."""
+    articles = [reverse("article", kwargs={"slug": slug}) for slug in content.ARTICLES]
+    return JsonResponse({"opens": articles})
+
+
+def credits(request: HttpRequest) -> JsonResponse:
+    """Sold by a price rule; what it brings is spent on forecasts."""
+    return JsonResponse({"spend_on": reverse("forecast")})
+
+
 @payment_required("$0.01", description="A view that always fails")
 def broken(request: HttpRequest) -> HttpResponse:
     """Fails after the payment was verified: the buyer sees an error 500 and is not charged."""

@@ -23,6 +23,7 @@ class X402Config(AppConfig):
         from x402_django.desk import challenges
         from x402_django.first_merchant import make_default_merchant
         from x402_django.models.fields import register_sqlite_functions
+        from x402_django.payments import holdings
         from x402_django.pricing import cache
 
         connection_created.connect(
@@ -33,6 +34,7 @@ class X402Config(AppConfig):
         )
         cache.connect_receivers()
         challenges.connect()
+        holdings.connect()
         if x402.metrics_token_env:
             from x402_django.payments import counters
 

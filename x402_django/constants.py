@@ -25,6 +25,8 @@ EXPOSED_HEADERS: Final = (
     PAYMENT_REQUIRED_HEADER,
     PAYMENT_RESPONSE_HEADER,
     V1_PAYMENT_RESPONSE_HEADER,
+    "X-402-Access",
+    "X-402-Remaining",
 )
 
 #: Extensions that are built in, by their keys on the wire.
@@ -76,6 +78,22 @@ DEFAULT_MERCHANT: Final = 1
 MAX_SESSION_ACCESS: Final = 366 * 24 * 60 * 60
 
 
+#: What a price buys: one request, a pass, or credits to be spent later.
+GRANT_REQUEST: Final = "request"
+GRANT_PASS: Final = "pass"  # noqa: S105
+GRANT_CREDITS: Final = "credits"
+#: Credits are counted in units of 10⁻⁸ US dollars.
+CREDIT_DECIMALS: Final = 8
+#: The longest pass, in hours: ten years.
+MAX_PASS_HOURS: Final = 10 * 366 * 24
+
+#: The bearer token of what was bought: given with the answer, and presented by a later request;
+#: in ``Authorization`` it comes as ``Bearer``.
+ACCESS_TOKEN_HEADER: Final = "X-402-Access"  # noqa: S105
+#: What is left of the pass or of the credits that a request was let in by.
+REMAINING_HEADER: Final = "X-402-Remaining"
+
+
 class Code:
     """Stable machine-readable codes of every answer that is not the paid content.
 
@@ -104,6 +122,10 @@ class Code:
     NONCE_USED: Final = "invalid_exact_evm_nonce_already_used"
     ALREADY_USED: Final = "payment_already_used"
     PAYER_IN_DEFAULT: Final = "payer_in_default"
+    # 402, of passes and credits
+    INVALID_ACCESS_TOKEN: Final = "invalid_access_token"  # noqa: S105
+    PASS_ENDED: Final = "pass_ended"  # noqa: S105
+    INSUFFICIENT_CREDITS: Final = "insufficient_credits"
     # 402, of a sign-in by wallet; the SDKs' codes
     SIGN_IN_DOMAIN: Final = "invalid_siwx_domain_mismatch"
     SIGN_IN_URI: Final = "invalid_siwx_uri_mismatch"

@@ -36,6 +36,7 @@ def form(**changes: Any) -> dict[str, Any]:
         "price_usd": "0.01",
         "token_amount": "",
         "payment_methods": [],
+        "grants": "request",
         "flow": "",
         "description": "Today's weather",
         "mime_type": "application/json",

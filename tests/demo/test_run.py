@@ -35,6 +35,10 @@ TABLE = (
     DOLLAR_ROW.format("GET /vault/", r"0\.02"),
     r"GET /vault/ again +free +—",
     DOLLAR_ROW.format("GET /articles/what-is-x402/", r"0\.05"),
+    DOLLAR_ROW.format("GET /articles/pass/", r"0\.1"),
+    r"GET /articles/why-a-ledger/ pass +free +—",
+    DOLLAR_ROW.format("GET /credits/", r"0\.1"),
+    r"GET /api/forecast/ credits +free +—",
     r"GET /broken/ +not charged \(500\)",
 )
 
@@ -84,10 +88,10 @@ def test_it_buys_everything_and_stops_twice_in_a_row(tmp_path: Path) -> None:
         assert process.returncode == 0, output
         for pattern in TABLE:
             assert re.search(f"^{pattern}", output, re.M), (pattern, output)
-        assert "receipts  7, of 0.1362 TUSD in all" in output
-        assert "the agent spent 0.1362 TUSD" in output
-        assert "the merchant received 0.1362 TUSD" in output
-        assert "final     7 payments" in output
+        assert "receipts  9, of 0.3362 TUSD in all" in output
+        assert "the agent spent 0.3362 TUSD" in output
+        assert "the merchant received 0.3362 TUSD" in output
+        assert "final     9 payments" in output
         assert left_behind(tmp_path) == []
 
 
@@ -122,7 +126,7 @@ def test_it_goes_on_serving_until_it_is_interrupted(tmp_path: Path) -> None:
                 follow_redirects=True,
             )
             assert entered.url.path == "/admin/x402_django/receipt/"
-            assert "7 receipts" in entered.text
+            assert "9 receipts" in entered.text
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
     assert left_behind(tmp_path) == []
@@ -145,10 +149,10 @@ def test_any_node_and_any_facilitator(tmp_path: Path) -> None:
             output, _ = process.communicate(timeout=SECONDS)
         assert process.returncode == 0, output
         assert f"{agent.address} (X402_AGENT_KEY) with 1.00 TUSD" in output
-        assert len(facilitator.calls_of("settle")) == 7
+        assert len(facilitator.calls_of("settle")) == 9
     # That service settles no ``upto``: the metered page is asked for, and paid, at its maximum.
-    assert chain.dollars(payee) == 180_000
-    assert chain.dollars(agent.address) == 820_000
+    assert chain.dollars(payee) == 380_000
+    assert chain.dollars(agent.address) == 620_000
     assert left_behind(tmp_path) == []
 
 

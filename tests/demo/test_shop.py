@@ -30,9 +30,15 @@ def test_a_method_and_a_price_for_the_articles() -> None:
     )
     assert method.pay_to == "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
     method.full_clean()
-    rule = PriceRule.objects.get()
-    assert (rule.url_names, rule.price_usd) == (["article"], Decimal("0.05"))
-    rule.full_clean()
+    rules = PriceRule.objects.order_by("pk")
+    assert [(rule.url_names, rule.price_usd, rule.grants) for rule in rules] == [
+        (["article"], Decimal("0.05"), "request"),
+        (["day-pass"], Decimal("0.10"), "pass"),
+        (["credits"], Decimal("0.10"), "credits"),
+        (["forecast"], Decimal("0.02"), "request"),
+    ]
+    for rule in rules:
+        rule.full_clean()
 
 
 def test_again_changes_nothing_that_the_merchant_changed() -> None:
@@ -40,7 +46,8 @@ def test_again_changes_nothing_that_the_merchant_changed() -> None:
     PriceRule.objects.update(price_usd=Decimal("0.07"))
     shop.open_shop(ASSET)
     assert PaymentMethod.objects.count() == 1
-    assert PriceRule.objects.get().price_usd == Decimal("0.07")
+    assert set(PriceRule.objects.values_list("price_usd", flat=True)) == {Decimal("0.07")}
+    assert PriceRule.objects.count() == 4
 
 
 def test_methods_of_a_chain_that_is_gone_are_not_offered() -> None:

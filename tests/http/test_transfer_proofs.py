@@ -93,7 +93,7 @@ def test_without_the_setting_nothing_is_named(chain, settings):
     assert "Pay-URL" not in response
     assert response["Vary"] == "Accept, PAYMENT-SIGNATURE, X-PAYMENT"
     assert response["Access-Control-Expose-Headers"] == (
-        "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE"
+        "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, X-402-Access, X-402-Remaining"
     )
 
 

@@ -13,6 +13,7 @@
 ``service``          the facilitator service: its keys, what it settled, what it lists
 ``exporting``        receipts and gas of a period, as files
 ``receipts``         receipts: read-only, made to be printed
+``holdings``         passes and credits that were sold, and their uses
 ``chain``            settlement wallets and their transactions: read-only
 ``queue``            payments that wait for a transaction, and who sends them: read-only
 ``scanning``         how far the chains were read, and whether the periodic tasks run: read-only
@@ -29,6 +30,7 @@
 
 from x402_django.admin.chain import ChainTransactionAdmin, SettlementWalletAdmin
 from x402_django.admin.desk import DeskAdmin
+from x402_django.admin.holdings import CreditAccountAdmin, HoldingUseAdmin, PassAdmin
 from x402_django.admin.merchants import MerchantAdmin
 from x402_django.admin.payment_methods import PaymentMethodAdmin
 from x402_django.admin.payments import PaymentAdmin, PaymentEventAdmin
@@ -47,10 +49,13 @@ __all__ = [
     "ChainScanAdmin",
     "ChainTransactionAdmin",
     "ChainTransactionItemAdmin",
+    "CreditAccountAdmin",
     "DeskAdmin",
     "FacilitatorKeyAdmin",
+    "HoldingUseAdmin",
     "ListedResourceAdmin",
     "MerchantAdmin",
+    "PassAdmin",
     "PaymentAdmin",
     "PaymentEventAdmin",
     "PaymentMethodAdmin",

@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 
 from x402_django.models import Payment
-from x402_django.pricing.money import format_amount
+from x402_django.pricing.money import format_amount, format_usd
 from x402_django.protocol import networks
 
 #: What stands where there is nothing to show.
@@ -95,10 +95,7 @@ def payment_link(payment_id: int | None) -> SafeString | str:
 
 def usd(price: Decimal | None) -> str:
     """``$0.01``: at least two decimals, and no more zeros than that."""
-    if price is None:
-        return EMPTY
-    whole, _point, fraction = f"{price:f}".partition(".")
-    return f"${whole}.{fraction.rstrip('0').ljust(2, '0')}"
+    return EMPTY if price is None else format_usd(price)
 
 
 def plain(number: Decimal) -> str:

@@ -21,6 +21,7 @@ from x402_django.admin.search import search_events, search_payments
 from x402_django.admin.wallet_warning import WarnsOfLowWallets
 from x402_django.constants import FLOW_DEFERRED
 from x402_django.models import ChainTransaction, Payment, PaymentEvent, Receipt
+from x402_django.payments.holdings import grant_of
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -116,6 +117,7 @@ class PaymentAdmin(MerchantScoped, WarnsOfLowWallets, MoneyColumns, LedgerAdmin)
                     "settled_at",
                     "delivered_at",
                     "session_access",
+                    "grant_shown",
                     "response_status",
                     "superseded_shown",
                 )
@@ -153,6 +155,11 @@ class PaymentAdmin(MerchantScoped, WarnsOfLowWallets, MoneyColumns, LedgerAdmin)
     @admin.display(description=_("payment"))
     def reference(self, payment: Payment) -> str:
         return payment.public_id[:12]
+
+    @admin.display(description=_("buys"))
+    def grant_shown(self, payment: Payment) -> str:
+        grant = grant_of(payment)
+        return display.EMPTY if grant is None else grant.in_words()
 
     @admin.display(description=_("state"))
     def state_badge(self, payment: Payment) -> SafeString:

@@ -44,6 +44,13 @@ class PriceRuleForm(MerchantFormMixin, forms.ModelForm):  # type: ignore[type-ar
         help_text=_("None chosen: every method. HEAD costs what GET costs."),
     )
 
+    pass_pages = forms.MultipleChoiceField(
+        label=_("Pass: also opens"),
+        required=False,
+        widget=FilteredSelectMultiple(_("pages"), is_stacked=False),
+        help_text=_("Pages that the pass opens beside those that it is sold on."),
+    )
+
     class Meta:
         model = PriceRule
         fields = (
@@ -60,6 +67,13 @@ class PriceRuleForm(MerchantFormMixin, forms.ModelForm):  # type: ignore[type-ar
             "token_amount",
             "unit_price_usd",
             "payment_methods",
+            "grants",
+            "pass_hours",
+            "pass_uses",
+            "pass_pages",
+            "pass_for_object",
+            "credits_usd",
+            "takes_credits",
             "flow",
             "session_access",
             "identifier_required",
@@ -70,16 +84,17 @@ class PriceRuleForm(MerchantFormMixin, forms.ModelForm):  # type: ignore[type-ar
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if "url_names" in self.fields:
-            cast("forms.ChoiceField", self.fields["url_names"]).choices = self._pages()
+        for name in ("url_names", "pass_pages"):
+            if name in self.fields:
+                cast("forms.ChoiceField", self.fields[name]).choices = self._pages(name)
         if self.instance.price_usd is not None:
             self.initial["price_usd"] = usd(self.instance.price_usd).removeprefix("$")
 
-    def _pages(self) -> list[tuple[str, str]]:
+    def _pages(self, field: str) -> list[tuple[str, str]]:
         choices = [(route.name, route.label) for route in named_routes()]
         known = {name for name, _label in choices}
         gone = gettext("%(name)s (no such page any more)")
-        stored = (name for name in self.instance.url_names or () if name not in known)
+        stored = (name for name in getattr(self.instance, field) or () if name not in known)
         return choices + [(name, gone % {"name": name}) for name in stored]
 
     def clean(self) -> dict[str, Any]:
@@ -98,12 +113,17 @@ class PriceRuleForm(MerchantFormMixin, forms.ModelForm):  # type: ignore[type-ar
     def _check_merchant(self) -> None:
         """The pages are the merchant's to sell, and the money goes to no other."""
         merchant = self._merchant()
-        names = [*self.cleaned_data.get("url_names", ()), self.cleaned_data.get("key", "")]
-        owners = dict(MerchantPage.objects.filter(name__in=names).values_list("name", "merchant"))
-        for name in names:
+        named = [
+            *(("url_names", name) for name in self.cleaned_data.get("url_names", ())),
+            *(("pass_pages", name) for name in self.cleaned_data.get("pass_pages", ())),
+            ("key", self.cleaned_data.get("key", "")),
+        ]
+        pages = MerchantPage.objects.filter(name__in=[name for _field, name in named])
+        owners = dict(pages.values_list("name", "merchant"))
+        for field, name in named:
             if name and owners.get(name, DEFAULT_MERCHANT) != merchant:
                 self.add_error(
-                    "key" if name == self.cleaned_data.get("key") else "url_names",
+                    field,
                     ValidationError(
                         _(
                             "“%(page)s” is not among the pages of this merchant, so nobody would "

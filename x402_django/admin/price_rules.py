@@ -57,6 +57,20 @@ class PriceRuleAdmin(MerchantOwned, RecordsValues):
             _("Price"),
             {"fields": ("price_usd", "token_amount", "unit_price_usd", "payment_methods", "flow")},
         ),
+        (
+            _("What the price buys"),
+            {
+                "fields": (
+                    "grants",
+                    "pass_hours",
+                    "pass_uses",
+                    "pass_pages",
+                    "pass_for_object",
+                    "credits_usd",
+                    "takes_credits",
+                )
+            },
+        ),
         (_("Earlier prices"), {"fields": ("previous_prices_shown",)}),
         (_("Coming back"), {"fields": ("session_access", "identifier_required")}),
         (_("What the buyer is told"), {"fields": ("description", "mime_type")}),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from x402_django.models import Payment
     from x402_django.payments.facts import RequestFacts
+    from x402_django.payments.holdings import Holder
     from x402_django.pricing import Quote
 
 
@@ -81,8 +82,10 @@ class Extension:
         """
         return facts
 
-    def admit(self, asked: Asked) -> Payment | None:
+    def admit(self, asked: Asked) -> Payment | Holder | None:
         """The earlier payment by which a request without a payment may enter, free; else None.
+
+        Or the wallet that has proved who it is, for what it holds to be looked up.
 
         Called only if the request has one of ``access_headers``. If the payment has not been
         delivered yet, the view that then runs delivers it.

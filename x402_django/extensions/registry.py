@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from x402_django.models import Payment
     from x402_django.payments.facts import RequestFacts
+    from x402_django.payments.holdings import Holder
 
 #: Extensions that need no ``BACKEND``.
 BUILT_IN: Final[Mapping[str, str]] = {
@@ -89,14 +90,14 @@ def may_admit(request: HttpRequest) -> bool:
     )
 
 
-def admit(asked: Asked) -> Payment | None:
-    """The earlier payment by which an extension lets the request in; None if none does."""
+def admit(asked: Asked) -> Payment | Holder | None:
+    """The earlier payment, or the proved wallet, by which an extension lets the request in."""
     meta = asked.request.META
     for extension, mine in _for_view(asked):
         if any(_meta_key(name) in meta for name in extension.access_headers):
-            payment = extension.admit(mine)
-            if payment is not None:
-                return payment
+            admitted = extension.admit(mine)
+            if admitted is not None:
+                return admitted
     return None
 
 

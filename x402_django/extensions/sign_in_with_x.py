@@ -3,6 +3,9 @@
 For what session access is sold with (http/access.py): for as long as the browser that paid may
 come back by its cookie, the wallet that paid may by signing in. A request with a body, or another
 method than GET, is paid for each time.
+
+And for what passes open or credits are spent on (http/holding.py), by any method: who has signed
+in is the holder of what its wallet has bought.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from x402_django.exceptions import PaymentRefused
 from x402_django.extensions.base import Asked, Extension
 from x402_django.models import Payment, SpentNonce
 from x402_django.payments.entitlements import has_session_access
+from x402_django.payments.holdings import Holder, has_purchases
 from x402_django.protocol.assets import to_checksum_address
 from x402_django.protocol.networks import is_evm
 from x402_django.protocol.sign_in import SignIn, SignInChallenge, read_sign_in
@@ -53,7 +57,7 @@ class SignInWithX(Extension):
         )
         return challenge.declaration(_networks(asked))
 
-    def admit(self, asked: Asked) -> Payment | None:
+    def admit(self, asked: Asked) -> Payment | Holder | None:
         if not _is_opened(asked):
             return None
         sign_in = read_sign_in(asked.request.headers[SIGN_IN_HEADER])
@@ -62,7 +66,7 @@ class SignInWithX(Extension):
         # its wallet has yet to pay, must not open anything later for who has seen it.
         if not SpentNonce.objects.spend(sign_in.challenge.nonce, until=expires):
             raise PaymentRefused("This sign-in was used before.", code=Code.SIGN_IN_NONCE)
-        return _opened_by(sign_in, asked.facts().fingerprint)
+        return _opened_by(sign_in, asked)
 
     def check(self) -> list[CheckMessage]:
         problems = []
@@ -82,6 +86,10 @@ class SignInWithX(Extension):
 
 def _is_opened(asked: Asked) -> bool:
     """Whether what is sold may be come back to, by this request."""
+    return asked.quote.is_held or _has_session_access(asked)
+
+
+def _has_session_access(asked: Asked) -> bool:
     return asked.request.method == "GET" and asked.quote.session_access > 0
 
 
@@ -113,8 +121,8 @@ def _refuse_foreign(sign_in: SignIn, asked: Asked) -> datetime:
     return challenge.expires
 
 
-def _opened_by(sign_in: SignIn, fingerprint: str) -> Payment | None:
-    """The payment by which the wallet may come back; None if it has none.
+def _opened_by(sign_in: SignIn, asked: Asked) -> Payment | Holder | None:
+    """The payment by which the wallet may come back, or its proved self; None if neither helps.
 
     An account's own key answers for it wherever it has paid. A contract answers on its network
     alone: on another one anybody may have put another contract at its address.
@@ -124,20 +132,27 @@ def _opened_by(sign_in: SignIn, fingerprint: str) -> Payment | None:
         ServiceUnavailable: the contract could not be asked.
     """
     wallet = to_checksum_address(sign_in.address)
-    payments = Payment.objects.opening(wallet, fingerprint)
-    is_own_key = _signer(sign_in) == wallet
-    if not is_own_key:
-        payments = payments.filter(network=sign_in.network)
-    recent = payments.defer("response_body")[:_RECENT]
-    payment = next((one for one in recent if has_session_access(one)), None)
-    if is_own_key:
-        return payment
+    network = None if _signer(sign_in) == wallet else sign_in.network
+    payment = _access_of(wallet, network, asked) if _has_session_access(asked) else None
+    if network is None:
+        return payment or (Holder(wallet) if asked.quote.is_held else None)
+    is_known = payment is not None or (
+        asked.quote.is_held and has_purchases(wallet, network, asked.quote.merchant_id)
+    )
     # Whether somebody else's address has access is nothing to tell.
-    if payment is None or not _is_signed_by_contract(sign_in):
+    if not is_known or not _is_signed_by_contract(sign_in):
         raise PaymentRefused(
             "The sign-in was not signed by its wallet.", code=Code.SIGN_IN_SIGNATURE
         )
-    return payment
+    return payment or Holder(wallet, network)
+
+
+def _access_of(wallet: str, network: str | None, asked: Asked) -> Payment | None:
+    payments = Payment.objects.opening(wallet, asked.facts().fingerprint)
+    if network is not None:
+        payments = payments.filter(network=network)
+    recent = payments.defer("response_body")[:_RECENT]
+    return next((one for one in recent if has_session_access(one)), None)
 
 
 def _signer(sign_in: SignIn) -> str | None:

@@ -33,7 +33,7 @@ from x402_django.exceptions import (
     X402Error,
 )
 from x402_django.extensions import registry
-from x402_django.http import access, responses
+from x402_django.http import access, holding, responses
 from x402_django.http.extending import asked_for
 from x402_django.http.matching import match_quote, refused_by_view
 from x402_django.http.paywall import is_paywall_script
@@ -57,6 +57,7 @@ from x402_django.payments.entitlements import (
     entitlement_of,
     has_session_access,
 )
+from x402_django.payments.holdings import Holder
 from x402_django.payments.hooks import run_settled_callbacks
 from x402_django.payments.known import claim_known
 from x402_django.payments.machine import annotate
@@ -64,6 +65,7 @@ from x402_django.payments.recording import release
 from x402_django.payments.resolution import resolve
 from x402_django.payments.settlement import settle, verify
 from x402_django.payments.transfer_claims import claim_transfer
+from x402_django.payments.uses import charge, give_back
 from x402_django.payments.watching import watch_delivery
 from x402_django.protocol.offers import check_validity
 from x402_django.protocol.wire import read_payment_header
@@ -73,7 +75,7 @@ if TYPE_CHECKING:
     from django.http.response import HttpResponseBase
 
     from x402_django.http.state import GateState
-    from x402_django.models import Payment
+    from x402_django.models import HoldingUse, Payment
     from x402_django.pricing import Quote
     from x402_django.protocol.proofs import TransferProof
     from x402_django.protocol.types import PresentedPayment, SignedPayment
@@ -122,10 +124,16 @@ def _admit_returning(
 ) -> HttpResponseBase | None:
     """A request without a payment: asked for one, unless its sender has paid for it before.
 
-    What was paid and not yet fetched comes first; then session access; without any, the cookie
-    is worth what presenting the same payment again is.
+    By a pass or by credits; else what was paid and not yet fetched comes first; then session
+    access; without any, the cookie is worth what presenting the same payment again is.
     """
-    admitted = registry.admit(asked_for(request, quote))
+    entered = holding.enter(request, state, quote)
+    admitted = None if entered else registry.admit(asked_for(request, quote))
+    if isinstance(admitted, Holder):
+        entered = holding.enter_as(request, state, quote, admitted)
+        admitted = None
+    if entered:
+        return None if entered is True else entered
     payment = admitted or access.returning_payment(request)
     if payment is None:
         return responses.payment_required(request, quote)
@@ -197,6 +205,8 @@ def _admit_claim(
         return responses.settlement_failed(request, quote, payment, failure)
     except SettlementUnknown as doubt:
         return responses.error_response(request, 503, doubt, payment=payment)
+    # Whoever presents it again may have read it off the chain: tokens are not for them.
+    state.is_new = claimed.entitlement is Entitlement.VERIFY
     if claimed.entitlement is Entitlement.WAIT:
         return responses.in_progress(request, payment)
     if claimed.entitlement is Entitlement.DELIVER and is_paywall_script(request):
@@ -244,9 +254,7 @@ def close_gate(
     """Settle what the view earned and make its response the payer's, or let the payer go."""
     payment = state.payment
     if payment is None:
-        if state.access is None:
-            return response
-        return responses.private(response, "Cookie", *registry.access_headers())
+        return _close_for_holder(request, state, response)
     try:
         if response.status_code >= 400 or responses.is_login_redirect(request, response):
             return _close_failed(request, state, response)
@@ -269,13 +277,46 @@ def close_gate(
         return responses.error_response(request, 503, SettlementUnknown(), payment=payment)
     if earned:
         run_settled_callbacks(payment)
+    if earned and state.is_new and payment.grant is not None:
+        state.gives = payment
     if is_paywall_script(request):
         discard(response)
-        return access.hand_over(request, payment, response)
+        handed = access.hand_over(request, payment, response)
+        if state.gives is not None:
+            holding.give_cookie(request, handed, payment)
+        return handed
+    if state.gives is not None:
+        holding.give_token(response, payment)
     if not storable(response):
         is_async = isinstance(request, ASGIRequest)
         response = watch_delivery(payment, response, is_async=is_async)
     return responses.paid(request, response, payment)
+
+
+def _close_for_holder(
+    request: HttpRequest, state: GateState, response: HttpResponseBase
+) -> HttpResponseBase:
+    """After a view that was let in by what was bought before: charge the use, or give it back."""
+    use = state.use
+    if state.access is None and use is None:
+        return response
+    if response.status_code >= 400 or responses.is_login_redirect(request, response):
+        abandon(state)
+    elif use is not None:
+        try:
+            charge(use, response)
+        except InvalidTransition:
+            discard(response)
+            return responses.in_progress(request, None)
+        except DatabaseTrouble:
+            logger.exception("The ledger is out of reach after the view of use %s.", use.public_id)
+            discard(response)
+            return responses.error_response(request, 503, ServiceUnavailable())
+        run_settled_callbacks(use)
+        holding.say_what_remains(response, use)
+    if state.gives is not None:
+        holding.give_token(response, state.gives)
+    return responses.private(response, *holding.VARY, *registry.access_headers())
 
 
 def _defer(payment: Payment, response: HttpResponseBase) -> bool:
@@ -324,6 +365,8 @@ def abandon(state: GateState, reason: str = "The view asked for another payment.
     """The view did not earn the payment: release it, or leave it owed if it has settled."""
     payment = state.payment
     if payment is None:
+        if state.use is not None:
+            _give_back(state.use)
         return
     try:
         if payment.is_paid:
@@ -335,6 +378,14 @@ def abandon(state: GateState, reason: str = "The view asked for another payment.
     except DatabaseTrouble:
         # The claim stays and is released by the maintenance task; the payer is not charged.
         logger.exception("Payment %s could not be released.", payment.public_id)
+
+
+def _give_back(use: HoldingUse) -> None:
+    try:
+        give_back(use)
+    except DatabaseTrouble:
+        # The maintenance task gives it back.
+        logger.exception("Use %s could not be given back.", use.public_id)
 
 
 def _unsettled(request: HttpRequest, state: GateState, error: X402Error) -> HttpResponseBase:

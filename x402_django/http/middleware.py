@@ -28,6 +28,7 @@ from x402_django.http.access import presented_access
 from x402_django.http.asking import asks_itself
 from x402_django.http.cors import is_preflight, open_to_origin, preflight_response
 from x402_django.http.gate import abandon, close_gate, open_gate
+from x402_django.http.holding import may_enter
 from x402_django.http.quoting import quote_for
 from x402_django.http.resource import carries_payment
 from x402_django.http.state import ATTRIBUTE, GateState, is_never_for_sale
@@ -96,7 +97,8 @@ class PaymentMiddleware:
         except asyncio.CancelledError:
             # The client went away. What is not yet paid need not wait for the claim to time out.
             # What is paid does: its view may have effects, and may still run in a thread.
-            if state.payment is not None and not state.payment.is_paid:
+            unpaid = state.payment is not None and not state.payment.is_paid
+            if unpaid or state.use is not None:
                 await asyncio.shield(sync_to_async(abandon)(state, "The client went away."))
             raise
         return response
@@ -241,7 +243,12 @@ def _answer_asked(
     request: HttpRequest, state: GateState, response: HttpResponseBase
 ) -> HttpResponseBase | None:
     """What becomes of a request whose view asked for payment. None: run the view again."""
-    if carries_payment(request) or presented_access(request) is not None or may_admit(request):
+    if (
+        carries_payment(request)
+        or may_enter(request)
+        or presented_access(request) is not None
+        or may_admit(request)
+    ):
         return _take_payment(request, state, response)
     return _challenge_asked(request, state, response)
 

@@ -68,6 +68,7 @@ def paywall_response(
         "error_code": error.code if error is not None else "",
         "price_usd": _one_price(quote),
         "session_access": _duration(quote.session_access),
+        "grant": "" if quote.grant is None else quote.grant.in_words(),
         "offers": offers,
         "payable": payable,
         "is_get": is_payable,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
     from x402_django.exceptions import PaymentRefused
-    from x402_django.models import Payment
+    from x402_django.models import HoldingUse, Payment
     from x402_django.pricing import Quote
     from x402_django.protocol.types import SignedPayment
 
@@ -46,8 +46,14 @@ class GateState:
     asked: Quote | None = None
     payment: Payment | None = None
     signed: SignedPayment | None = None
-    #: The earlier payment whose session access lets this browser in; nothing is taken for it.
+    #: The earlier payment whose session access or pass lets the request in.
     access: Payment | None = None
+    #: What was taken for it of a pass or of credits.
+    use: HoldingUse | None = None
+    #: The payment has come with this very request, and with no earlier one.
+    is_new: bool = False
+    #: The purchase whose token the answer is to carry.
+    gives: Payment | None = None
     refusal: PaymentRefused | None = None
     #: The view is for sale, whoever asks for it and however.
     is_sold: bool = False
@@ -59,7 +65,7 @@ class GateState:
     @property
     def is_open(self) -> bool:
         """Whether the view may run as paid, or as paid for earlier."""
-        return self.payment is not None or self.access is not None
+        return self.payment is not None or self.access is not None or self.use is not None
 
     @property
     def settles_after_view(self) -> bool:

@@ -18,6 +18,7 @@ from x402_django.models.desk import (
     DeskCursor,
 )
 from x402_django.models.fields import ExactSum, Uint256Field
+from x402_django.models.holdings import CreditAccount, CreditEntry, HoldingUse, Pass
 from x402_django.models.ledger import Payment, PaymentEvent, Receipt, ServicePayment
 from x402_django.models.merchant import Membership, Merchant, MerchantPage
 from x402_django.models.notices import ChainNotice
@@ -42,6 +43,8 @@ __all__ = [
     "ChainTransactionItem",
     "ChallengeCount",
     "CountedDay",
+    "CreditAccount",
+    "CreditEntry",
     "DailyGas",
     "DailySales",
     "DailyTally",
@@ -52,10 +55,12 @@ __all__ = [
     "FacilitatorKey",
     "FacilitatorUsage",
     "Flow",
+    "HoldingUse",
     "ListedResource",
     "Membership",
     "Merchant",
     "MerchantPage",
+    "Pass",
     "Payment",
     "PaymentEvent",
     "PaymentMethod",

@@ -144,6 +144,8 @@ class Payment(SettledCallbacks, Charges, models.Model):
     description = models.CharField(_("description"), max_length=500, blank=True)
     #: Seconds from settlement in which the browser that paid may come back (http/access.py).
     session_access = models.PositiveIntegerField(_("session access in seconds"), default=0)
+    #: What it buys beside its own request, as it was sold: a pass or credits (pricing/grants.py).
+    grant = models.JSONField(_("grants"), null=True, blank=True)
 
     #: The payer's own name for the purchase (the extension payment-identifier), if it gave one.
     payment_identifier = models.CharField(
@@ -228,6 +230,12 @@ class Payment(SettledCallbacks, Charges, models.Model):
                 condition=Q(session_access__gt=0, settled_at__isnull=False),
                 name="x402_payment_access_idx",
             ),
+            # What a wallet holds that signs in; what is still to be credited.
+            models.Index(
+                fields=["payer", "merchant"],
+                condition=Q(grant__isnull=False),
+                name="x402_payment_grant_idx",
+            ),
             models.Index(
                 fields=["state", "state_changed_at"],
                 condition=Q(state__in=["claimed", "verified", "settling", "settled"]),
@@ -305,7 +313,7 @@ class ServicePayment(Payment):
         verbose_name_plural = _("payments settled for others")
 
 
-class _AppendOnly(models.Model):
+class AppendOnly(models.Model):
     """A row that is written once."""
 
     class Meta:
@@ -323,7 +331,7 @@ class _AppendOnly(models.Model):
         raise TypeError(f"{type(self).__name__} rows are append-only: write a new one instead.")
 
 
-class PaymentEvent(_AppendOnly):
+class PaymentEvent(AppendOnly):
     """One transition of a payment, with its reason. The claim itself is the payment's row."""
 
     payment = models.ForeignKey(
@@ -348,7 +356,7 @@ class PaymentEvent(_AppendOnly):
         return f"{self.from_state} → {self.to_state}"
 
 
-class Receipt(_AppendOnly):
+class Receipt(AppendOnly):
     """The immutable record that a payer and an accountant can rely on."""
 
     reference = models.CharField(

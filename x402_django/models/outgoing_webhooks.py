@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from x402_django.constants import DEFAULT_MERCHANT
-from x402_django.models.ledger import _AppendOnly
+from x402_django.models.ledger import AppendOnly
 from x402_django.models.merchant import Merchant
 
 #: The types of event, as they stand in a message's ``type``.
@@ -173,7 +173,7 @@ class WebhookDelivery(models.Model):
         return f"{self.pk} ({self.get_state_display()})"
 
 
-class WebhookAttempt(_AppendOnly):
+class WebhookAttempt(AppendOnly):
     """One try at a delivery, written once. ``answer`` is the receiver's text: escape it."""
 
     delivery = models.ForeignKey(

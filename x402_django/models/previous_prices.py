@@ -15,16 +15,17 @@ from django.utils.translation import gettext_lazy as _
 
 from x402_django import clock
 from x402_django.models.fields import Uint256Field
+from x402_django.models.rule_grants import GRANT_FIELDS, SellsGrants
 
 if TYPE_CHECKING:
     from x402_django.models.prices import PriceRule
 
-#: What a price consists of.
-PRICE_FIELDS: Final = ("price_usd", "token_amount", "unit_price_usd")
+#: What a price consists of, and what it buys: who pays an earlier price gets what that bought.
+PRICE_FIELDS: Final = ("price_usd", "token_amount", "unit_price_usd", *GRANT_FIELDS)
 
 
-class PreviousPrice(models.Model):
-    """A price that a rule had until ``ended_at``. Append-only.
+class PreviousPrice(SellsGrants, models.Model):
+    """A price that a rule had until ``ended_at``, and what it bought. Append-only.
 
     It pays for ``X402["PRICE_GRACE"]`` seconds longer (``pricing.grace``), and is the rule's
     history after that.

@@ -27,6 +27,7 @@ from x402_django.constants import (
 from x402_django.models.fields import Uint256Field
 from x402_django.models.merchant import Merchant
 from x402_django.models.previous_prices import PriceRuleQuerySet, keeping_price
+from x402_django.models.rule_grants import SellsGrants, grant_constraints
 
 validate_caip2 = RegexValidator(
     r"^(eip155:[1-9][0-9]{0,31}|solana:[1-9A-HJ-NP-Za-km-z]{32})$",
@@ -214,7 +215,7 @@ class PaymentMethod(models.Model):
         return self.name
 
 
-class PriceRule(models.Model):
+class PriceRule(SellsGrants, models.Model):
     """What the merchant charges for views, as a row.
 
     A rule applies to a view that names its ``key`` in code, or whose URL name is in
@@ -339,6 +340,7 @@ class PriceRule(models.Model):
                 name="x402_rule_period",
                 violation_error_message=_("“Valid from” must be before “valid until”."),
             ),
+            *grant_constraints(),
         ]
         indexes = [models.Index(fields=["key"], name="x402_rule_key_idx")]
 

@@ -183,6 +183,7 @@ def _new_row(signed: SignedPayment, quote: Quote, facts: RequestFacts) -> Paymen
         resource_url=facts.resource_url,
         description=str(quote.description)[:500],
         session_access=quote.session_access,
+        grant=None if quote.grant is None else quote.grant.as_json(),
         extensions=dict(signed.extensions),
         payment_identifier=facts.identifier,
     )
@@ -301,5 +302,6 @@ _TERMS = (
     "resource_url",
     "description",
     "session_access",
+    "grant",
     "extensions",
 )

@@ -20,7 +20,7 @@ from django.http.response import HttpResponseBase
 from x402_django import clock
 from x402_django.conf import x402
 from x402_django.exceptions import InvalidTransition
-from x402_django.models import Payment
+from x402_django.models import HoldingUse, Payment
 from x402_django.models.statements import flush
 from x402_django.payments.machine import annotate
 
@@ -88,8 +88,8 @@ def handed_over_fields(payment: Payment, response: HttpResponseBase) -> dict[str
     return {**stored_fields(response), **begun}
 
 
-def replay(payment: Payment) -> HttpResponse:
-    """The stored response of ``payment``, byte for byte.
+def replay(payment: Payment | HoldingUse) -> HttpResponse:
+    """The stored response of a payment or of a use of credits, byte for byte.
 
     Raises InvalidTransition if its time ended, and it was emptied, at this very moment.
     """
@@ -100,6 +100,8 @@ def replay(payment: Payment) -> HttpResponse:
     del response["Content-Type"]
     for name, value in payment.response_headers or ():
         response[name] = value
+    if isinstance(payment, HoldingUse):
+        return response
     if payment.settled_at is None:
         # Delivered on trust, perhaps at this very moment: what leaves must not be forgotten.
         flush(router.db_for_write(Payment))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 
-from x402_django.models import Payment
+from x402_django.models import HoldingUse, Payment
 
 logger = logging.getLogger("x402_django.payments")
 
 
-def run_settled_callbacks(payment: Payment) -> None:
+def run_settled_callbacks(payment: Payment | HoldingUse) -> None:
     """Run what the view registered, once each, in its order. What they raise is logged."""
     for callback in payment.take_settled_callbacks():
         try:

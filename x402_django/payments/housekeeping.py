@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from x402_django.payments import maintenance, noticed
+from x402_django.payments import holdings, maintenance, noticed, uses
 from x402_django.payments.periodic import recorded
 from x402_django.payments.service import budget
 
@@ -23,8 +23,10 @@ class Tidied:
 @recorded("release_stale_claims")
 def tidy_up() -> Tidied:
     """Release the claims of dead processes, and forget what is past its time."""
-    emptied = maintenance.purge_stored_responses()
+    emptied = maintenance.purge_stored_responses() + uses.empty_stored_responses()
     maintenance.purge_spent_nonces()
     budget.forget_old_counters()
     noticed.forget_old_notices()
-    return Tidied(maintenance.release_stale_claims(), emptied)
+    holdings.book_what_is_left()
+    released = maintenance.release_stale_claims() + uses.give_back_stale()
+    return Tidied(released, emptied)

@@ -282,6 +282,7 @@ def _new_row(
         resource_url=facts.resource_url,
         description=str(quote.description)[:500],
         session_access=quote.session_access,
+        grant=None if quote.grant is None else quote.grant.as_json(),
         transaction=evidence.proof.transaction,
     )
 

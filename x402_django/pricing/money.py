@@ -71,3 +71,9 @@ def format_amount(amount: int, decimals: int, symbol: str = "") -> str:
     digits = str(fraction).zfill(decimals).rstrip("0") if decimals else ""
     text = f"{whole}.{digits.ljust(min(2, decimals), '0')}" if decimals else str(whole)
     return f"{text} {symbol}".rstrip()
+
+
+def format_usd(dollars: Decimal) -> str:
+    """``$0.01``: at least two decimals, and no more zeros than that."""
+    whole, _point, fraction = f"{dollars:f}".partition(".")
+    return f"${whole}.{fraction.rstrip('0').ljust(2, '0')}"

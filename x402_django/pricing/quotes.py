@@ -14,12 +14,14 @@ from x402_django.conf import x402
 from x402_django.constants import (
     DEFAULT_MERCHANT,
     FLOW_AUTHORIZATION,
+    FLOW_DEFERRED,
     FLOW_UPFRONT,
     PAYMENT_IDENTIFIER,
     SAFE_METHODS,
 )
 from x402_django.exceptions import ConfigurationError, PriceNotConfigured
 from x402_django.pricing.cache import current_rules
+from x402_django.pricing.grants import Grant
 from x402_django.pricing.options import PaidViewOptions
 from x402_django.pricing.payees import Payee, paid_to
 
@@ -46,6 +48,15 @@ class Quote:
     merchant_id: int = DEFAULT_MERCHANT
     #: Seconds for which a browser that has paid may come back.
     session_access: int = 0
+    #: What paying it buys beside this request; None: nothing.
+    grant: Grant | None = None
+    #: Whether credits may be spent on it.
+    takes_credits: bool = False
+    #: Whether a pass is on sale that opens it.
+    has_passes: bool = False
+    #: What is asked for: the name of its URL, and the key of its price in code.
+    url_name: str = ""
+    key: str = ""
     #: What one unit costs, where the price is a maximum (the scheme ``upto``).
     unit_price_usd: Decimal | None = None
     #: What the view says to extensions, by key: options, or False for one it does not want.
@@ -56,6 +67,11 @@ class Quote:
     )
     #: Where to look for what it cost a moment ago (``earlier_quotes``); None for code prices.
     source: RuleSource | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether what somebody has bought before may let a request in."""
+        return self.takes_credits or self.has_passes
 
     def price_of(self, offer: Offer) -> Decimal | None:
         """What paying by ``offer`` costs in US dollars, its fee included; None if not known."""
@@ -117,6 +133,9 @@ def quote_request(
         rule_id=None,
         rule_name="",
         merchant_id=merchant_id,
+        has_passes=rules.has_passes(key=options.rule, url_name=url_name, merchant_id=merchant_id),
+        url_name=url_name or "",
+        key=options.rule or "",
         session_access=options.session_access,
         unit_price_usd=options.unit_price_usd,
         extensions=options.extensions,
@@ -153,6 +172,7 @@ def _quote_from_rule(source: RuleSource) -> Quote:
     if rule.error:
         raise PriceNotConfigured(f"The price rule “{rule.name}” cannot be used: {rule.error}")
     code_flow = options.flow if options else None
+    key = options.rule if options else None
     code_access = options.session_access if options else 0
     try:
         offers = paid_to(rule.offers, source.payee)
@@ -160,19 +180,34 @@ def _quote_from_rule(source: RuleSource) -> Quote:
         raise PriceNotConfigured(str(error)) from error
     return Quote(
         offers=offers,
-        flow=rule.flow or code_flow or default_flow(source.method, rule.price_usd),
+        flow=_flow_of(rule, code_flow, source.method),
         description=rule.description or (options.description if options else ""),
         mime_type=rule.mime_type or (options.mime_type if options else ""),
         price_usd=rule.price_usd,
         rule_id=rule.pk,
         rule_name=rule.name,
         merchant_id=rule.merchant_id,
+        grant=rule.grant,
+        takes_credits=rule.takes_credits,
+        has_passes=source.rules.has_passes(
+            key=key, url_name=source.url_name, merchant_id=rule.merchant_id
+        ),
+        url_name=source.url_name or "",
+        key=key or "",
         session_access=code_access if rule.session_access is None else rule.session_access,
         unit_price_usd=rule.unit_price_usd or (options.unit_price_usd if options else None),
         source=source,
         validate=options.validate if options else None,
         extensions=_extensions_of_rule(rule, options.extensions if options else {}),
     )
+
+
+def _flow_of(rule: CompiledRule, of_code: str | None, method: str) -> str:
+    """When the money moves. What is used later is bought with money that has moved."""
+    flow = rule.flow or of_code or default_flow(method, rule.price_usd)
+    if rule.grant is not None and flow == FLOW_DEFERRED:
+        return default_flow(method, rule.price_usd)
+    return flow
 
 
 def earlier_quotes(quote: Quote) -> Iterator[Quote]:
@@ -210,7 +245,11 @@ def _before_edits(quote: Quote, source: RuleSource, now: datetime) -> Iterator[Q
                 offers = paid_to(terms.offers, source.payee)
                 unit_price = terms.unit_price_usd or quote.unit_price_usd
                 yield replace(
-                    quote, offers=offers, price_usd=terms.price_usd, unit_price_usd=unit_price
+                    quote,
+                    offers=offers,
+                    price_usd=terms.price_usd,
+                    unit_price_usd=unit_price,
+                    grant=terms.grant,
                 )
 
 

@@ -14,6 +14,7 @@ from x402_django import clock
 from x402_django.conf import x402
 from x402_django.constants import DEFAULT_MERCHANT
 from x402_django.exceptions import ConfigurationError
+from x402_django.pricing.grants import Grant, compile_grant
 from x402_django.pricing.methods import (
     OfferTemplate,
     method_template,
@@ -40,6 +41,7 @@ class EarlierTerms:
     price_usd: Decimal | None
     unit_price_usd: Decimal | None
     offers: tuple[Offer, ...]
+    grant: Grant | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,10 @@ class CompiledRule:
     valid_until: datetime | None
     unit_price_usd: Decimal | None = None
     merchant_id: int = DEFAULT_MERCHANT
+    #: What it sells beside one request; None: nothing.
+    grant: Grant | None = None
+    #: Whether credits may be spent on it.
+    takes_credits: bool = False
     #: The newest first.
     earlier: tuple[EarlierTerms, ...] = ()
     error: str = ""
@@ -93,6 +99,8 @@ class RuleSet:
     templates_of: Mapping[int, tuple[OfferTemplate, ...]] = field(default_factory=dict)
     #: Whose a page is, by its key or URL name; what is not in it is the site's own.
     owners: Mapping[str, int] = field(default_factory=dict)
+    #: Pages and keys that some pass on sale opens, each with its merchant.
+    opened: frozenset[tuple[str, int]] = frozenset()
     #: Code prices as they are written, with what they amount to.
     _priced: dict[tuple[str, bool, int], tuple[Decimal, tuple[Offer, ...]]] = field(
         default_factory=dict
@@ -116,6 +124,10 @@ class RuleSet:
                     if rule.merchant_id == owner and rule.in_force(method, moment):
                         return rule
         return None
+
+    def has_passes(self, *, key: str | None, url_name: str | None, merchant_id: int) -> bool:
+        """Whether there is a pass on sale that opens the page."""
+        return (url_name, merchant_id) in self.opened or (key, merchant_id) in self.opened
 
     def owner_of(self, *, key: str | None, url_name: str | None) -> int:
         """The merchant who sells a page: by its key in code, or else by the name of its URL."""
@@ -192,13 +204,15 @@ def compile_rule(
         valid_until=rule.valid_until,
         unit_price_usd=rule.unit_price_usd,
         merchant_id=rule.merchant_id,  # type: ignore[arg-type]  # never null
-        earlier=_earlier_terms(previous, templates),
+        grant=compile_grant(rule, rule),
+        takes_credits=rule.takes_credits,
+        earlier=_earlier_terms(rule, previous, templates),
         error=error,
     )
 
 
 def _earlier_terms(
-    previous: Sequence[PreviousPrice], templates: tuple[OfferTemplate, ...]
+    rule: PriceRule, previous: Sequence[PreviousPrice], templates: tuple[OfferTemplate, ...]
 ) -> tuple[EarlierTerms, ...]:
     """Earlier prices, in today's ways of being paid: where money goes is never an earlier matter.
 
@@ -211,7 +225,8 @@ def _earlier_terms(
         except ConfigurationError:
             continue
         until = row.ended_at + _grace()
-        terms.append(EarlierTerms(until, row.price_usd, row.unit_price_usd, offers))
+        grant = compile_grant(rule, row)
+        terms.append(EarlierTerms(until, row.price_usd, row.unit_price_usd, offers, grant))
     return tuple(terms)
 
 
@@ -281,6 +296,7 @@ def index_rules(
     """Compile ``rules`` (in priority order) into a RuleSet; ``templates`` are by merchant."""
     by_key: dict[str, list[CompiledRule]] = defaultdict(list)
     by_url_name: dict[str, list[CompiledRule]] = defaultdict(list)
+    opened: set[tuple[str, int]] = set()
     for row in rules:
         chosen = list(row.payment_methods.all())
         # A method of somebody else's would pay somebody else; the form refuses it.
@@ -291,6 +307,9 @@ def index_rules(
             by_key[compiled.key].append(compiled)
         for url_name in compiled.url_names:
             by_url_name[url_name].append(compiled)
+        if compiled.grant is not None:
+            names = (*compiled.grant.pages, *compiled.grant.keys)
+            opened.update((name, compiled.merchant_id) for name in names)
     return RuleSet(
         loaded_at,
         templates.get(DEFAULT_MERCHANT, ()),
@@ -298,4 +317,5 @@ def index_rules(
         dict(by_url_name),
         templates_of=templates,
         owners=owners,
+        opened=frozenset(opened),
     )

@@ -16,8 +16,8 @@ EMPTY = "—"
 
 def number(value: float | Decimal, places: int = 0) -> str:
     """``12,345``"""
-    value = round(value, places)  # Django's function would cut
-    return formats.number_format(value, decimal_pos=places, use_l10n=True, force_grouping=True)
+    rounded = round(value, places)  # Django's function would cut
+    return formats.number_format(rounded, decimal_pos=places, use_l10n=True, force_grouping=True)
 
 
 def usd(value: Decimal) -> str:

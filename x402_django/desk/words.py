@@ -16,7 +16,9 @@ EMPTY = "—"
 
 def number(value: float | Decimal, places: int = 0) -> str:
     """``12,345``"""
-    rounded = round(value, places)  # Django's function would cut
+    # Django's function would cut.
+    rounded: float | Decimal
+    rounded = round(value, places) if isinstance(value, Decimal) else round(value, places)
     return formats.number_format(rounded, decimal_pos=places, use_l10n=True, force_grouping=True)
 
 

@@ -16,9 +16,7 @@ EMPTY = "—"
 
 def number(value: float | Decimal, places: int = 0) -> str:
     """``12,345``"""
-    # Django's function would cut.
-    rounded: float | Decimal
-    rounded = round(value, places) if isinstance(value, Decimal) else round(value, places)
+    rounded = f"{value:.{places}f}"  # Django's function would cut
     return formats.number_format(rounded, decimal_pos=places, use_l10n=True, force_grouping=True)
 
 

@@ -81,5 +81,4 @@ X402 = {
         "default": {"BACKEND": "x402_django.testing.instant.InstantFacilitator"},
     },
     "SETTLEMENT_TIMEOUT": 10,
-    "CHALLENGE_COUNT_INTERVAL": None,  # tests count statements; those of the desk turn it on
 }

@@ -52,6 +52,6 @@ def member(db: None) -> Callable[..., Client]:
 def counting(settings: Any) -> Iterator[None]:
     """Challenges are counted, and written down when somebody says so."""
     settings.X402 = {**settings.X402, "CHALLENGE_COUNT_INTERVAL": 3600}
-    challenges.forget()
+    challenges.connect()
     yield
-    challenges.forget()
+    challenges.disconnect()

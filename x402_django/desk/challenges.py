@@ -55,6 +55,14 @@ def connect() -> None:
     atexit.register(flush)
 
 
+def disconnect() -> None:
+    """Count no more, and drop what is not written down."""
+    challenge_sent.disconnect(dispatch_uid=_UID)
+    request_finished.disconnect(dispatch_uid=_UID)
+    atexit.unregister(flush)
+    _take()
+
+
 def _count(sender: object, *, quote: Quote, code: str, **kwargs: Any) -> None:
     global _since
     if x402.challenge_count_interval is None:
@@ -84,11 +92,6 @@ def flush() -> None:
     except Error as error:
         logger.warning("Challenges could not be written down: %s", type(error).__name__)
         _put_back(taken)
-
-
-def forget() -> None:
-    """Drop what is not written down. For tests."""
-    _take()
 
 
 def _take() -> Counter[Key]:

@@ -11,6 +11,7 @@ from django.conf import settings
 
 from tests.flushing import quick_flush
 from tests.shop.runs import runs
+from x402_django.desk import challenges
 from x402_django.pricing.cache import forget_rules
 from x402_django.testing.instant import InstantFacilitator
 from x402_django.testing.payer import Payer, PayingClient
@@ -50,6 +51,12 @@ def missing_service(name: str, how: str) -> None:
 def _quick_flush() -> Iterator[None]:
     with quick_flush():
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _uncounted_challenges() -> None:
+    """Their sums are written at the end of any request, and tests count statements."""
+    challenges.disconnect()
 
 
 @pytest.fixture(autouse=True)

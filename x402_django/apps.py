@@ -20,6 +20,7 @@ class X402Config(AppConfig):
 
     def ready(self) -> None:
         from x402_django import checks  # noqa: F401  (registers the system checks)
+        from x402_django.desk import challenges
         from x402_django.first_merchant import make_default_merchant
         from x402_django.models.fields import register_sqlite_functions
         from x402_django.payments import holdings
@@ -32,6 +33,7 @@ class X402Config(AppConfig):
             make_default_merchant, sender=self, dispatch_uid="x402_django.default_merchant"
         )
         cache.connect_receivers()
+        challenges.connect()
         holdings.connect()
         if x402.metrics_token_env:
             from x402_django.payments import counters

@@ -63,6 +63,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "WEBHOOKS_ALLOW_PRIVATE": False,
     "REFUND_WALLETS": (),
     "REFUND_APPROVAL_ABOVE": Decimal("100"),
+    "CHALLENGE_COUNT_INTERVAL": 10.0,
 }
 
 #: Extensions that are on unless ``EXTENSIONS`` says ``None`` for them.
@@ -283,6 +284,12 @@ class X402Settings:
         Only a real ``True`` counts: it lets whoever enters an address reach the inside.
         """
         return self._get("WEBHOOKS_ALLOW_PRIVATE") is True
+
+    @property
+    def challenge_count_interval(self) -> float | None:
+        """Seconds for which challenges are counted in memory; None: they are not counted."""
+        value = self._get("CHALLENGE_COUNT_INTERVAL")
+        return None if value is None else float(value)
 
     @property
     def networks(self) -> Mapping[str, NetworkSettings]:

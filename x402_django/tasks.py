@@ -1,4 +1,4 @@
-"""Celery tasks: thin calls into ``payments/`` and ``webhooks/``, each also a management command.
+"""Celery tasks: thin calls into the rooms below, each also a management command.
 
 Loaded by Celery's autodiscovery. Every task may be killed at any point and run by several
 workers at once: what they do is one conditional write per payment. They register themselves for
@@ -13,6 +13,7 @@ from typing import Any
 from celery import Celery, current_app, shared_task
 
 from x402_django.conf import x402
+from x402_django.desk import following
 from x402_django.payments import confirmation, deferred, housekeeping, noticed
 from x402_django.payments.periodic import TASKS, interval
 from x402_django.payments.refunds import sending
@@ -63,6 +64,12 @@ def send_refunds() -> str:
 def deliver_webhook(delivery_id: int) -> bool:
     """Send one webhook delivery, unless somebody else does."""
     return delivery.deliver(delivery_id)
+
+
+@shared_task(name="x402_django.count_days", ignore_result=True)
+def count_days() -> str:
+    """Count the days of the dashboard on which something has changed."""
+    return str(following.count_days())
 
 
 def beat_schedule() -> dict[str, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The merchant's desk: prices and ways of being paid to edit, money to look at.
 
 ===================  ======================================================================
+``desk``             the dashboard; its parts are ``desk_panels``
 ``merchants``        who sells, who works for them, and which pages are theirs
 ``scoping``          whose rows somebody sees
 ``payment_methods``  the form of a PaymentMethod, with known tokens by name
@@ -29,6 +30,7 @@
 """
 
 from x402_django.admin.chain import ChainTransactionAdmin, SettlementWalletAdmin
+from x402_django.admin.desk import DeskAdmin
 from x402_django.admin.holdings import CreditAccountAdmin, HoldingUseAdmin, PassAdmin
 from x402_django.admin.merchants import MerchantAdmin
 from x402_django.admin.payment_methods import PaymentMethodAdmin
@@ -50,6 +52,7 @@ __all__ = [
     "ChainTransactionAdmin",
     "ChainTransactionItemAdmin",
     "CreditAccountAdmin",
+    "DeskAdmin",
     "FacilitatorKeyAdmin",
     "HoldingUseAdmin",
     "ListedResourceAdmin",

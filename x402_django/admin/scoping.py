@@ -45,7 +45,7 @@ class MerchantFilter(admin.SimpleListFilter):
         self._path: str = model_admin.merchant_path
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(str(pk), name) for pk, name in _choices(request).values_list("pk", "name")]
+        return merchant_choices(request)
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         value = self.value()
@@ -151,6 +151,11 @@ class SiteOwned:
 def _choices(request: HttpRequest) -> QuerySet[Merchant]:
     seen = merchants_of(request)
     return Merchant.objects.all() if seen is None else Merchant.objects.filter(pk__in=seen)
+
+
+def merchant_choices(request: HttpRequest) -> list[tuple[str, str]]:
+    """Keys and names of the merchants that the request's user sees."""
+    return [(str(pk), name) for pk, name in _choices(request).values_list("pk", "name")]
 
 
 def are_several(request: HttpRequest) -> bool:

@@ -85,6 +85,7 @@ _NUMBERS: Final = {
     "SERVICE_MAX_BODY_BYTES": _Range(least=4096, most=1_048_576),
     "SERVICE_MAX_PARALLEL": _Range(least=1),
     "TRANSFER_PROOF_TIMEOUT": _Range(least=60),
+    "CHALLENGE_COUNT_INTERVAL": _Range(whole=False, least=0),
 }
 #: Numbers that may be None.
 _OPTIONAL: Final = frozenset(
@@ -94,6 +95,7 @@ _OPTIONAL: Final = frozenset(
         "MAX_IN_FLIGHT",
         "UPFRONT_ABOVE",
         "REFUND_APPROVAL_ABOVE",
+        "CHALLENGE_COUNT_INTERVAL",
     }
 )
 _NETWORK_NUMBERS: Final = {

@@ -7,6 +7,16 @@ from x402_django.models.chain import (
     SettlementLane,
     SettlementWallet,
 )
+from x402_django.models.desk import (
+    ChallengeCount,
+    CountedDay,
+    DailyGas,
+    DailySales,
+    DailyTally,
+    DailyTop,
+    Desk,
+    DeskCursor,
+)
 from x402_django.models.fields import ExactSum, Uint256Field
 from x402_django.models.holdings import CreditAccount, CreditEntry, HoldingUse, Pass
 from x402_django.models.ledger import Payment, PaymentEvent, Receipt, ServicePayment
@@ -32,8 +42,16 @@ __all__ = [
     "ChainScan",
     "ChainTransaction",
     "ChainTransactionItem",
+    "ChallengeCount",
+    "CountedDay",
     "CreditAccount",
     "CreditEntry",
+    "DailyGas",
+    "DailySales",
+    "DailyTally",
+    "DailyTop",
+    "Desk",
+    "DeskCursor",
     "ExactSum",
     "FacilitatorKey",
     "FacilitatorUsage",

@@ -125,6 +125,12 @@ class ChainTransaction(models.Model):
                 name="x402_chain_tx_open_idx",
             ),
             models.Index(fields=["created_at"], name="x402_chain_tx_created_idx"),
+            # What the dashboard's figures follow; see ``desk.following``.
+            models.Index(
+                fields=["mined_at"],
+                condition=Q(mined_at__isnull=False),
+                name="x402_chain_tx_mined_idx",
+            ),
             models.Index(
                 fields=["prepares", "id"],
                 condition=Q(prepares__isnull=False),

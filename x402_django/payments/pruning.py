@@ -27,10 +27,12 @@ from x402_django.conf import x402
 from x402_django.models import (
     ChainTransaction,
     ChainTransactionItem,
+    CountedDay,
     Payment,
     PaymentEvent,
     Receipt,
 )
+from x402_django.models.desk import day_of
 from x402_django.payments.maintenance import purge_stored_responses
 
 State = Payment.State
@@ -162,7 +164,9 @@ def _delete(keys: list[int], before: datetime) -> int:
             rows = rows.order_by("pk").select_for_update(of=("self",))
         held = list(rows.values_list("pk", flat=True))
         history: QuerySet[PaymentEvent] = QuerySet(PaymentEvent, using=alias)
-        history.filter(payment__in=held)._raw_delete(alias)
+        gone = history.filter(payment__in=held)
+        CountedDay.mark(gone.order_by().values_list(day_of("at"), flat=True).distinct())
+        gone._raw_delete(alias)
         Payment.objects.using(alias).filter(pk__in=held).delete()
     return len(held)
 

@@ -2,15 +2,14 @@
 
 The ledger's append-only rows are the outbox: a transition and its event are one commit, so what
 was committed is told and what was rolled back is not, and who pays waits for nothing here. A
-periodic sweep reads them in the order of their keys. Keys are given before rows are committed, so
-a row may appear below ones that were read already: the cursor stays ``OVERLAP`` behind, and what
-has its message is passed over.
+periodic sweep reads them in the order of their keys (``payments.following``); what has its message
+is passed over.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from django.db import router, transaction
@@ -28,13 +27,12 @@ from x402_django.models import (
     WebhookEndpoint,
     WebhookMessage,
 )
+from x402_django.payments.following import OVERLAP, last_before
 from x402_django.webhooks import payloads
 
 Subject = WebhookMessage.Subject
 Row = PaymentEvent | Receipt | RefundEvent
 
-#: No transaction of the ledger stays open that long.
-OVERLAP: Final = timedelta(minutes=5)
 #: Rows per transaction.
 CHUNK: Final = 200
 
@@ -164,17 +162,11 @@ def _position(subject: str, model: Any, moment: str) -> int:
     if cursor is not None:
         return cursor.position
     first = WebhookEndpoint.objects.aggregate(at=Min("created_at"))["at"] or clock.now()
-    position = _last_before(model, moment, first - OVERLAP)
+    position = last_before(model, moment, first - OVERLAP)
     WebhookCursor.objects.get_or_create(subject=subject, defaults={"position": position})
     return position
 
 
 def _move_on(subject: str, model: Any, moment: str, before: datetime) -> None:
-    position = _last_before(model, moment, before)
+    position = last_before(model, moment, before)
     WebhookCursor.objects.filter(subject=subject, position__lt=position).update(position=position)
-
-
-def _last_before(model: Any, moment: str, at: datetime) -> int:
-    """The newest key older than ``at``: read backwards from the newest, so a few rows."""
-    rows = model.objects.filter(**{f"{moment}__lt": at}).order_by("-pk")
-    return rows.values_list("pk", flat=True).first() or 0

@@ -62,6 +62,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "METRICS_TOKEN_ENV": None,
     "WEBHOOKS_ALLOW_PRIVATE": False,
     "REFUND_WALLETS": (),
+    "RECEIPT_FONT": None,
     "REFUND_APPROVAL_ABOVE": Decimal("100"),
     "CHALLENGE_COUNT_INTERVAL": 10.0,
 }
@@ -107,6 +108,11 @@ class X402Settings:
     def cors_origins(self) -> tuple[str, ...]:
         """Origins whose pages may buy; ``"*"`` among them: all."""
         return tuple(self._get("CORS_ORIGINS"))
+
+    @property
+    def receipt_font(self) -> str | None:
+        """Path of the TrueType font that receipts are printed in."""
+        return self._get("RECEIPT_FONT") or None
 
     @property
     def refund_wallets(self) -> tuple[Mapping[str, Any], ...]:

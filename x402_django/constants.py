@@ -162,6 +162,8 @@ class Code:
     INVALID_IDENTIFIER: Final = "invalid_payment_identifier"
     IDENTIFIER_REQUIRED: Final = "payment_identifier_required"
     BODY_TOO_LARGE: Final = "request_body_too_large"
+    # 401, of the payer's own receipts
+    SIGN_IN_REQUIRED: Final = "sign_in_required"
     # 404, of a payment asked for by its identifier
     PAYMENT_UNKNOWN: Final = "payment_unknown"
     # 409

@@ -17,6 +17,7 @@ from x402_django.desk import following
 from x402_django.payments import confirmation, deferred, housekeeping, noticed
 from x402_django.payments.periodic import TASKS, interval
 from x402_django.payments.refunds import sending
+from x402_django.receipts import numbers
 from x402_django.webhooks import delivery
 
 
@@ -58,6 +59,12 @@ def send_webhooks() -> str:
 def send_refunds() -> str:
     """Send approved refunds, and follow those that are on their way."""
     return str(sending.send_refunds())
+
+
+@shared_task(name="x402_django.number_receipts", ignore_result=True)
+def number_receipts() -> str:
+    """Give receipts their numbers."""
+    return str(numbers.number_receipts())
 
 
 @shared_task(name="x402_django.deliver_webhook", ignore_result=True)

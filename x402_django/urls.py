@@ -8,6 +8,7 @@ from x402_django.http.discovery import discovery, openapi
 from x402_django.http.keys import keys
 from x402_django.http.metrics import metrics
 from x402_django.http.pay_page import pay_page
+from x402_django.http.receipts import my_receipts, receipt, receipt_pdf
 from x402_django.http.status import identified_payment, payment_status
 
 app_name = "x402"
@@ -21,6 +22,9 @@ urlpatterns = [
         identified_payment,
         name="payment-by-identifier",
     ),
+    path("receipts/", my_receipts, name="receipts"),
+    path("receipts/<slug:reference>/", receipt, name="receipt"),
+    path("receipts/<slug:reference>/receipt.pdf", receipt_pdf, name="receipt-pdf"),
     path("health/", health.health, name="health"),
     path("health/live/", health.live, name="live"),
     path("health/ready/", health.ready, name="ready"),

@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from x402_django.models import Payment
 from x402_django.pricing.money import format_amount, format_usd
 from x402_django.protocol import networks
+from x402_django.receipts.document import receipt_url
 
 #: What stands where there is nothing to show.
 EMPTY = "—"
@@ -102,6 +103,16 @@ def plain(number: Decimal) -> str:
     """A number without zeros at its end: ``0.002``, ``10``."""
     text = f"{number:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def document_links(receipt: Any) -> SafeString | str:
+    """To the page of a receipt and its PDF, where the site has them."""
+    url = receipt_url(receipt)
+    if not url:
+        return EMPTY
+    return format_html(
+        '<a href="{}">{}</a> · <a href="{}receipt.pdf">PDF</a>', url, _("Receipt"), url
+    )
 
 
 def badge(name: str, words: str) -> SafeString:

@@ -371,6 +371,7 @@ class RefundReceiptAdmin(MerchantScoped, MoneyColumns, LedgerAdmin):
     list_filter = (NetworkFilter,)
     fields = (
         "reference",
+        "document_links",
         "issued_at",
         "amount_shown",
         "usd_shown",
@@ -388,6 +389,10 @@ class RefundReceiptAdmin(MerchantScoped, MoneyColumns, LedgerAdmin):
     @admin.display(description=_("receipt"))
     def reference_short(self, receipt: RefundReceipt) -> str:
         return receipt.reference[:12]
+
+    @admin.display(description=_("document"))
+    def document_links(self, receipt: RefundReceipt) -> SafeString | str:
+        return display.document_links(receipt)
 
     @admin.display(description=_("refund"))
     def refund_link(self, receipt: RefundReceipt) -> SafeString | str:

@@ -24,6 +24,8 @@ _HASH: Final = re.compile(r"0x[0-9a-fA-F]{64}")
 _ADDRESS_PREFIX: Final = re.compile(r"0x[0-9a-fA-F]{4,39}")
 #: A public id or reference, whole or its beginning.
 _PUBLIC_ID: Final = re.compile(r"[0-9a-f]{6,40}")
+#: A receipt's number, with or without the zeros: ``2026-000017``.
+_RECEIPT_NUMBER: Final = re.compile(r"([0-9]{4})-([0-9]{1,18})", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 #: Sorts after every hexadecimal digit, in every collation.
 _AFTER_HEX: Final = "g"
@@ -39,7 +41,11 @@ def search_payments(queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
 
 
 def search_receipts(queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
-    """Receipts by reference, payer or transaction hash."""
+    """Receipts by number, reference, payer or transaction hash."""
+    numbered = _RECEIPT_NUMBER.fullmatch(term)
+    if numbered is not None:
+        year, number = map(int, numbered.groups())
+        return queryset.filter(numbered__year=year, numbered__number=number)
     if _HASH.fullmatch(term):
         return queryset.filter(transaction=term.lower())
     if is_solana_transaction(term):

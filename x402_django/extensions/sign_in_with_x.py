@@ -10,7 +10,7 @@ in is the holder of what its wallet has bought.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -60,13 +60,8 @@ class SignInWithX(Extension):
     def admit(self, asked: Asked) -> Payment | Holder | None:
         if not _is_opened(asked):
             return None
-        sign_in = read_sign_in(asked.request.headers[SIGN_IN_HEADER])
-        expires = _refuse_foreign(sign_in, asked)
-        # From here on it is used up, whatever becomes of it: one that opens nothing now, because
-        # its wallet has yet to pay, must not open anything later for who has seen it.
-        if not SpentNonce.objects.spend(sign_in.challenge.nonce, until=expires):
-            raise PaymentRefused("This sign-in was used before.", code=Code.SIGN_IN_NONCE)
-        return _opened_by(sign_in, asked)
+        header = asked.request.headers[SIGN_IN_HEADER]
+        return _opened_by(_read_once(header, asked.resource_url, _networks(asked)), asked)
 
     def check(self) -> list[CheckMessage]:
         problems = []
@@ -98,15 +93,56 @@ def _networks(asked: Asked) -> tuple[str, ...]:
     return tuple(dict.fromkeys(o.network for o in asked.quote.offers if is_evm(o.network)))
 
 
-def _refuse_foreign(sign_in: SignIn, asked: Asked) -> datetime:
+def prove_wallet(
+    header: str,
+    resource_url: str,
+    networks: tuple[str, ...],
+    *,
+    is_known: Callable[[str, str], bool],
+) -> Holder:
+    """The wallet that has signed in for ``resource_url``, by a challenge of this site.
+
+    ``is_known`` is asked for a contract's address and network before the contract is: what
+    strangers make up must not cost a call to a node.
+
+    Raises:
+        MalformedPayment: it cannot be read.
+        PaymentRefused: it answers no challenge of ours, was used, or is not its wallet's.
+        ServiceUnavailable: the contract could not be asked.
+    """
+    sign_in = _read_once(header, resource_url, networks)
+    wallet = to_checksum_address(sign_in.address)
+    if _signer(sign_in) == wallet:
+        return Holder(wallet)
+    if not is_known(wallet, sign_in.network) or not _is_signed_by_contract(sign_in):
+        raise PaymentRefused(
+            "The sign-in was not signed by its wallet.", code=Code.SIGN_IN_SIGNATURE
+        )
+    return Holder(wallet, sign_in.network)
+
+
+def _read_once(header: str, resource_url: str, networks: tuple[str, ...]) -> SignIn:
+    """A sign-in that is ours and new. Raises as ``prove_wallet``.
+
+    From here on it is used up, whatever becomes of it: one that opens nothing now, because its
+    wallet has yet to pay, must not open anything later for who has seen it.
+    """
+    sign_in = read_sign_in(header)
+    expires = _refuse_foreign(sign_in, resource_url, networks)
+    if not SpentNonce.objects.spend(sign_in.challenge.nonce, until=expires):
+        raise PaymentRefused("This sign-in was used before.", code=Code.SIGN_IN_NONCE)
+    return sign_in
+
+
+def _refuse_foreign(sign_in: SignIn, resource_url: str, networks: tuple[str, ...]) -> datetime:
     """Raise PaymentRefused for what answers no challenge of this site for this resource.
 
     Returns when it expires.
     """
     challenge = sign_in.challenge
-    if challenge.domain != urlsplit(asked.resource_url).netloc:
+    if challenge.domain != urlsplit(resource_url).netloc:
         raise PaymentRefused("The sign-in is for another site.", code=Code.SIGN_IN_DOMAIN)
-    if challenge.uri != asked.resource_url:
+    if challenge.uri != resource_url:
         raise PaymentRefused("The sign-in is for another resource.", code=Code.SIGN_IN_URI)
     if not challenge.is_ours():
         raise PaymentRefused(
@@ -114,7 +150,7 @@ def _refuse_foreign(sign_in: SignIn, asked: Asked) -> datetime:
         )
     if clock.now() >= challenge.expires:
         raise PaymentRefused("The sign-in has expired.", code=Code.SIGN_IN_EXPIRED)
-    if sign_in.network not in _networks(asked):
+    if sign_in.network not in networks:
         raise PaymentRefused(
             "The sign-in is for a network that nothing is paid on here.", code=Code.SIGN_IN_CHAIN
         )

@@ -16,10 +16,11 @@ from x402_django.extensions.offer_receipt import KEY as OFFER_RECEIPT
 from x402_django.extensions.registry import acknowledgements
 from x402_django.http.pages import page_response, prefers_page
 from x402_django.http.responses import json_response
-from x402_django.models import Payment, Refund
+from x402_django.models import Payment, Receipt, Refund
 from x402_django.pricing.money import format_amount
 from x402_django.protocol.assets import is_address, to_checksum_address
 from x402_django.protocol.networks import display_name, explorer_transaction_url
+from x402_django.receipts.document import receipt_url
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -60,9 +61,16 @@ def payment_status(request: HttpRequest, public_id: str) -> HttpResponse:
         "refunds": refunds,
         "amount": format_amount(payment.amount, payment.asset_decimals, payment.asset_symbol),
         "network": display_name(payment.network),
+        "receipt_url": _receipt_url(payment),
         "transaction_url": explorer_transaction_url(payment.network, payment.transaction),
     }
     return page_response(request, TEMPLATE, context)
+
+
+def _receipt_url(payment: Payment) -> str:
+    """Of the receipt as a document; empty while there is none."""
+    receipt = Receipt.objects.filter(payment=payment).first()
+    return "" if receipt is None else receipt_url(receipt)
 
 
 def _signed_receipt(request: HttpRequest, payment: Payment) -> dict[str, Any]:

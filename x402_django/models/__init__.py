@@ -20,7 +20,7 @@ from x402_django.models.desk import (
 from x402_django.models.fields import ExactSum, Uint256Field
 from x402_django.models.holdings import CreditAccount, CreditEntry, HoldingUse, Pass
 from x402_django.models.ledger import Payment, PaymentEvent, Receipt, ServicePayment
-from x402_django.models.merchant import Membership, Merchant, MerchantPage
+from x402_django.models.merchant import Membership, Merchant, MerchantDetails, MerchantPage
 from x402_django.models.notices import ChainNotice
 from x402_django.models.outgoing_webhooks import (
     WebhookAttempt,
@@ -32,6 +32,7 @@ from x402_django.models.outgoing_webhooks import (
 from x402_django.models.periodic import PeriodicRun
 from x402_django.models.previous_prices import PreviousPrice
 from x402_django.models.prices import Flow, PaymentMethod, PriceRule, Scheme
+from x402_django.models.receipt_numbers import NumberSeries, ReceiptNumber
 from x402_django.models.refunds import Refund, RefundEvent, RefundReceipt
 from x402_django.models.scan import ChainScan, ScannedBlock
 from x402_django.models.service import FacilitatorKey, FacilitatorUsage, ListedResource
@@ -60,7 +61,9 @@ __all__ = [
     "ListedResource",
     "Membership",
     "Merchant",
+    "MerchantDetails",
     "MerchantPage",
+    "NumberSeries",
     "Pass",
     "Payment",
     "PaymentEvent",
@@ -69,6 +72,7 @@ __all__ = [
     "PreviousPrice",
     "PriceRule",
     "Receipt",
+    "ReceiptNumber",
     "Refund",
     "RefundEvent",
     "RefundReceipt",

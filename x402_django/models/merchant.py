@@ -7,17 +7,43 @@ speaks of merchants.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
-from django.db import models
+from django.db import models, router, transaction
 from django.utils.translation import gettext_lazy as _
 
+from x402_django import clock
 from x402_django.constants import DEFAULT_MERCHANT
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from django.contrib.auth.base_user import AbstractBaseUser
     from django.contrib.auth.models import AnonymousUser
+
+
+#: What is printed on receipts, as it was at the time of sale.
+PRINTED: Final = ("name", "address", "tax_id", "note")
+
+
+class MerchantQuerySet(models.QuerySet["Merchant"]):
+    """Merchants; an ``update`` of what is printed keeps what was printed before."""
+
+    def update(self, **kwargs: Any) -> int:
+        """As ``QuerySet.update``."""
+        if not set(PRINTED) & set(kwargs):
+            return super().update(**kwargs)
+        with transaction.atomic(using=self.db):
+            keys = list(self.order_by().values_list("pk", flat=True))
+            for row in Merchant.objects.using(self.db).filter(pk__in=keys):
+                MerchantDetails.objects.begin(row)
+            written = super().update(**kwargs)
+            for row in Merchant.objects.using(self.db).filter(pk__in=keys):
+                MerchantDetails.objects.keep(row)
+        return written
+
+    update.alters_data = True  # type: ignore[attr-defined]
 
 
 class Merchant(models.Model):
@@ -44,6 +70,8 @@ class Merchant(models.Model):
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
 
+    objects = MerchantQuerySet.as_manager()
+
     class Meta:
         verbose_name = _("merchant")
         verbose_name_plural = _("merchants")
@@ -56,10 +84,78 @@ class Merchant(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """As ``Model.save``; what was printed on receipts before is kept."""
+        using = kwargs.get("using") or router.db_for_write(Merchant, instance=self)
+        with transaction.atomic(using=using):
+            stored = Merchant.objects.using(using).filter(pk=self.pk).first() if self.pk else None
+            if stored is not None:
+                MerchantDetails.objects.using(using).begin(stored)
+            super().save(*args, **kwargs)
+            MerchantDetails.objects.using(using).keep(self)
+
     @property
     def is_default(self) -> bool:
         """Whether this is the site's own: it cannot be deleted."""
         return self.pk == DEFAULT_MERCHANT
+
+
+class MerchantDetailsQuerySet(models.QuerySet["MerchantDetails"]):
+    """What merchants' receipts say of them, and since when."""
+
+    def at(self, merchant: Merchant, moment: datetime) -> Merchant | MerchantDetails:
+        """The details that were in force then; those of today where they never changed."""
+        rows = self.filter(merchant=merchant)
+        found = rows.filter(since__lte=moment).order_by("-since", "-pk").first()
+        return found or rows.order_by("since", "pk").first() or merchant
+
+    def begin(self, stored: Merchant) -> None:
+        """Write down what has been in force from the beginning, if nothing is yet."""
+        if not self.filter(merchant=stored).exists():
+            self._write(stored, stored.created_at)
+
+    def keep(self, merchant: Merchant) -> None:
+        """Write down what is in force from now on, if it is news."""
+        last = self.filter(merchant=merchant).order_by("-since", "-pk").first()
+        if last is None or any(getattr(last, n) != getattr(merchant, n) for n in PRINTED):
+            self._write(merchant, clock.now())
+
+    def _write(self, merchant: Merchant, since: datetime) -> None:
+        values = {name: getattr(merchant, name) for name in PRINTED}
+        self.create(merchant=merchant, since=since, **values)
+
+
+class MerchantDetails(models.Model):
+    """What a merchant's receipts say of it, from ``since`` on. Written once, never changed."""
+
+    merchant = models.ForeignKey(
+        Merchant,
+        verbose_name=_("merchant"),
+        on_delete=models.CASCADE,
+        db_index=False,  # named in Meta
+        related_name="details",
+    )
+    since = models.DateTimeField(_("since"))
+    name = models.CharField(_("name"), max_length=100)
+    address = models.TextField(_("address"), blank=True)
+    tax_id = models.CharField(_("tax number"), max_length=64, blank=True)
+    note = models.TextField(_("note"), blank=True)
+
+    objects = MerchantDetailsQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("merchant’s details")
+        verbose_name_plural = _("merchants’ details")
+        indexes = [models.Index(fields=["merchant", "since"], name="x402_merchant_details_idx")]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.since:%Y-%m-%d})"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Once. Raises TypeError for a row that is there already."""
+        if not self._state.adding:
+            raise TypeError("MerchantDetails rows are append-only: write a new one instead.")
+        super().save(*args, **kwargs)
 
 
 class Membership(models.Model):

@@ -29,6 +29,7 @@ _EXACT: Final = Context(prec=80)
 
 RECEIPT_COLUMNS: Final = (
     "kind",
+    "number",
     "reference",
     "issued_at",
     "merchant",
@@ -74,10 +75,11 @@ def receipts_of(rows: QuerySet[Receipt], span: Span) -> Iterator[Record]:
     ``kind`` is ``sale``: money that came.
     """
     chosen = rows.filter(issued_at__gte=span.since, issued_at__lt=span.until)
-    ordered = chosen.select_related("merchant").order_by("issued_at", "pk")
+    ordered = chosen.select_related("merchant", "numbered").order_by("issued_at", "pk")
     for row in ordered.iterator(chunk_size=_CHUNK):
         yield {
             "kind": "sale",
+            "number": _number(row),
             "reference": row.reference,
             "issued_at": _utc(row.issued_at),
             "merchant": row.merchant.name,
@@ -102,10 +104,11 @@ def refunds_of(rows: QuerySet[RefundReceipt], span: Span) -> Iterator[Record]:
     stayed. ``pay_to`` is where the money was sent from.
     """
     chosen = rows.filter(issued_at__gte=span.since, issued_at__lt=span.until)
-    ordered = chosen.select_related("merchant").order_by("issued_at", "pk")
+    ordered = chosen.select_related("merchant", "numbered").order_by("issued_at", "pk")
     for row in ordered.iterator(chunk_size=_CHUNK):
         yield {
             "kind": "refund",
+            "number": _number(row),
             "reference": row.reference,
             "issued_at": _utc(row.issued_at),
             "merchant": row.merchant.name,
@@ -158,6 +161,12 @@ def whole(amount: int, decimals: int) -> Decimal:
     return (
         scaled.quantize(Decimal(1)) if scaled == scaled.to_integral() else _EXACT.normalize(scaled)
     )
+
+
+def _number(row: Receipt | RefundReceipt) -> str:
+    """The number that it was given; empty for one of these moments, which has none yet."""
+    numbered = getattr(row, "numbered", None)
+    return "" if numbered is None else str(numbered)
 
 
 def _utc(moment: datetime) -> str:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db
 DAYS = {"first": "2026-03-01", "last": "2026-03-01", "subject": "receipts"}
 HEADING = (
     "kind,reference,issued_at,merchant,network,token,token_contract,amount,amount_atomic,"
-    "price_usd,payer,pay_to,transaction,description,resource_url"
+    "price_usd,payer,pay_to,transaction,description,resource_url,number"
 )
 
 
@@ -80,7 +80,7 @@ def test_csv(desk: Client, sold: None) -> None:
     assert lines == [
         HEADING,
         f"sale,{1:040x},2026-03-01T12:01:00Z,This site,{NETWORK},USDC,{USDC},0.01,10000,0.01000000,"
-        f"{PAYER},{PAY_TO},0x{1:064x},Today's weather,https://shop.example/weather/",
+        f"{PAYER},{PAY_TO},0x{1:064x},Today's weather,https://shop.example/weather/,",
         "",
     ]
     assert answer["Content-Disposition"] == (

@@ -29,7 +29,6 @@ _EXACT: Final = Context(prec=80)
 
 RECEIPT_COLUMNS: Final = (
     "kind",
-    "number",
     "reference",
     "issued_at",
     "merchant",
@@ -44,6 +43,7 @@ RECEIPT_COLUMNS: Final = (
     "transaction",
     "description",
     "resource_url",
+    "number",
 )
 GAS_COLUMNS: Final = (
     "kind",
@@ -79,7 +79,6 @@ def receipts_of(rows: QuerySet[Receipt], span: Span) -> Iterator[Record]:
     for row in ordered.iterator(chunk_size=_CHUNK):
         yield {
             "kind": "sale",
-            "number": _number(row),
             "reference": row.reference,
             "issued_at": _utc(row.issued_at),
             "merchant": row.merchant.name,
@@ -94,6 +93,7 @@ def receipts_of(rows: QuerySet[Receipt], span: Span) -> Iterator[Record]:
             "transaction": row.transaction,
             "description": row.description,
             "resource_url": row.resource_url,
+            "number": _number(row),
         }
 
 
@@ -108,7 +108,6 @@ def refunds_of(rows: QuerySet[RefundReceipt], span: Span) -> Iterator[Record]:
     for row in ordered.iterator(chunk_size=_CHUNK):
         yield {
             "kind": "refund",
-            "number": _number(row),
             "reference": row.reference,
             "issued_at": _utc(row.issued_at),
             "merchant": row.merchant.name,
@@ -123,6 +122,7 @@ def refunds_of(rows: QuerySet[RefundReceipt], span: Span) -> Iterator[Record]:
             "transaction": row.transaction,
             "description": row.reason or row.description,
             "resource_url": row.resource_url,
+            "number": _number(row),
         }
 
 

@@ -163,10 +163,10 @@ def whole(amount: int, decimals: int) -> Decimal:
     )
 
 
-def _number(row: Receipt | RefundReceipt) -> str:
-    """The number that it was given; empty for one of these moments, which has none yet."""
+def _number(row: Receipt | RefundReceipt) -> str | None:
+    """The number that it was given; None for one of these moments, which has none yet."""
     numbered = getattr(row, "numbered", None)
-    return "" if numbered is None else str(numbered)
+    return None if numbered is None else str(numbered)
 
 
 def _utc(moment: datetime) -> str:

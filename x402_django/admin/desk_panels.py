@@ -13,6 +13,7 @@ from django.utils.translation import ngettext
 from x402_django.admin import display
 from x402_django.desk import charts, figures, latency, live, words
 from x402_django.desk.figures import Period, Sales
+from x402_django.models import SettlementWallet
 from x402_django.protocol import networks
 
 _WEI_DECIMALS: Final = 18
@@ -29,9 +30,10 @@ def panels(period: Period, merchant: str, *, with_wallets: bool) -> dict[str, An
     tallies = figures.tallies(period)
     tops = figures.tops(period)
     stale, counted_at = figures.to_be_counted()
+    wallets = live.wallets() if with_wallets else None
     return {
         "tiles": _tiles(period, sales, asked, tallies),
-        "now": _now(period, merchant),
+        "now": [*_owed_now(period, merchant), *_gas_money(wallets)],
         "revenue": _revenue(period, sales),
         "paid": _paid(period, sales),
         "conversion": _conversion(period, sales, asked),
@@ -41,7 +43,7 @@ def panels(period: Period, merchant: str, *, with_wallets: bool) -> dict[str, An
         "payers": _tops(tops["payer"], _payer_name),
         "tokens": _tokens(sales),
         "rules": _rules(asked),
-        "wallets": _wallets(period) if with_wallets else None,
+        "wallets": _wallets(period, wallets) if wallets is not None else None,
         "is_empty": not (sales.total_paid or asked.total or tallies.failed),
         "unpriced": sales.unpriced,
         "unpriced_shown": words.number(sales.unpriced),
@@ -96,7 +98,7 @@ def _against(period: Period, new: Decimal, old: Decimal) -> str:
     return _("▼ %(share)s against the %(days)d days before") % share
 
 
-def _now(period: Period, merchant: str) -> list[dict[str, Any]]:
+def _owed_now(period: Period, merchant: str) -> list[dict[str, Any]]:
     """What is so now, each with a link to the list of those payments."""
     tiles = []
     for name, owed, attention, note in (
@@ -130,6 +132,23 @@ def _now(period: Period, merchant: str) -> list[dict[str, Any]]:
             }
         )
     return tiles
+
+
+def _gas_money(wallets: list[SettlementWallet] | None) -> list[dict[str, Any]]:
+    """Whether the site's own wallets can go on settling; nothing where it has none."""
+    if not wallets:
+        return []
+    low = sum(wallet.is_low for wallet in wallets)
+    counts = {"low": words.number(low), "all": words.number(len(wallets))}
+    return [
+        {
+            "name": _("Settlement wallets"),
+            "value": _("%(low)s low") % counts if low else _("Enough gas"),
+            "note": ngettext("%(all)s wallet", "%(all)s wallets", len(wallets)) % counts,
+            "link": reverse("admin:x402_django_settlementwallet_changelist"),
+            "needs_attention": low > 0,
+        }
+    ]
 
 
 def _axis(period: Period) -> charts.Axis:
@@ -280,11 +299,11 @@ def _rules(asked: figures.Asked) -> list[dict[str, Any]]:
     ]
 
 
-def _wallets(period: Period) -> list[dict[str, Any]]:
+def _wallets(period: Period, wallets: list[SettlementWallet]) -> list[dict[str, Any]]:
     """Each wallet, with what it has and what it has spent in these days."""
     spent = {(one.network, one.wallet): one for one in figures.gas(period)}
     lines = []
-    for wallet in live.wallets():
+    for wallet in wallets:
         gas = spent.pop((wallet.network, wallet.address), None)
         lines.append(
             {

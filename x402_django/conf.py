@@ -61,6 +61,8 @@ DEFAULTS: Final[dict[str, Any]] = {
     "EXTENSIONS": {},
     "METRICS_TOKEN_ENV": None,
     "WEBHOOKS_ALLOW_PRIVATE": False,
+    "REFUND_WALLETS": (),
+    "REFUND_APPROVAL_ABOVE": Decimal("100"),
     "CHALLENGE_COUNT_INTERVAL": 10.0,
 }
 
@@ -105,6 +107,17 @@ class X402Settings:
     def cors_origins(self) -> tuple[str, ...]:
         """Origins whose pages may buy; ``"*"`` among them: all."""
         return tuple(self._get("CORS_ORIGINS"))
+
+    @property
+    def refund_wallets(self) -> tuple[Mapping[str, Any], ...]:
+        """Key sources (``chain.wallets``); ``PAYEES`` are the addresses whose refunds they send."""
+        return tuple(self._get("REFUND_WALLETS"))
+
+    @property
+    def refund_approval_above(self) -> Decimal | None:
+        """US dollars above which a refund waits for a second person; None: none does."""
+        value = self._get("REFUND_APPROVAL_ABOVE")
+        return None if value is None else Decimal(str(value))
 
     @property
     def rules_max_age(self) -> float:

@@ -121,6 +121,7 @@ class Code:
     # 402, ours
     NONCE_USED: Final = "invalid_exact_evm_nonce_already_used"
     ALREADY_USED: Final = "payment_already_used"
+    PAYMENT_REFUNDED: Final = "payment_refunded"
     PAYER_IN_DEFAULT: Final = "payer_in_default"
     # 402, of passes and credits
     INVALID_ACCESS_TOKEN: Final = "invalid_access_token"  # noqa: S105

@@ -20,7 +20,8 @@
     │   ├── BudgetExceeded          a key of the facilitator service has used up its own → 429
     │   └── PriceNotConfigured      a paid view without a price in force (also ConfigurationError)
     └── LedgerError
-        └── InvalidTransition       a transition the state machine does not draw, or a lost race
+        ├── InvalidTransition       a transition the state machine does not draw, or a lost race
+        └── RefundRefused           money cannot go back in this way; for who asked at the desk
 
 ``code`` is stable and machine-readable; ``retryable`` says whether the same request may
 succeed later without a new payment. ``str(error)`` is a sentence for a person and never
@@ -282,3 +283,9 @@ class InvalidTransition(LedgerError):
     """The state machine does not draw this transition from the row's present state."""
 
     code = "invalid_transition"
+
+
+class RefundRefused(LedgerError):
+    """Money cannot go back in this way. The sentence is for who asked, at the desk."""
+
+    code = "refund_refused"

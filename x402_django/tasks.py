@@ -16,6 +16,7 @@ from x402_django.conf import x402
 from x402_django.desk import following
 from x402_django.payments import confirmation, deferred, housekeeping, noticed
 from x402_django.payments.periodic import TASKS, interval
+from x402_django.payments.refunds import sending
 from x402_django.webhooks import delivery
 
 
@@ -51,6 +52,12 @@ def send_webhooks() -> str:
         # One that waited longer than this is handed out anew by a later sweep.
         deliver_webhook.apply_async((delivery_id,), expires=x402.confirmation_interval * 3)
     return str(swept)
+
+
+@shared_task(name="x402_django.send_refunds", ignore_result=True)
+def send_refunds() -> str:
+    """Send approved refunds, and follow those that are on their way."""
+    return str(sending.send_refunds())
 
 
 @shared_task(name="x402_django.deliver_webhook", ignore_result=True)

@@ -27,6 +27,7 @@ from tests.admin.rows import (
 from x402_django import clock
 from x402_django.admin.routes import named_routes
 from x402_django.models import Membership, Merchant, Payment
+from x402_django.payments.refunds.requesting import request_refund
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.rest_framework.api_urls")]
 
@@ -46,7 +47,7 @@ def client_with(*codenames: str) -> Client:
 
 @pytest.fixture
 def program(db: None) -> Client:
-    return client_with("view_pricerule", "view_payment", "view_receipt")
+    return client_with("view_pricerule", "view_payment", "view_receipt", "view_refund")
 
 
 def listed(kind: str, **query: Any) -> str:
@@ -277,7 +278,9 @@ def test_the_schema_describes_every_filter_and_every_answer(
     make_event(payment)
     rows = {"rules": make_rule().pk, "payments": payment.public_id}
     rows["receipts"] = make_receipt(payment).reference
-    assert len(document["paths"]) == 6
+    user = User.objects.create_user("clerk")
+    rows["refunds"] = request_refund(payment, 1, user=user).public_id
+    assert len(document["paths"]) == 8
     for path, operations in document["paths"].items():
         kind = path.split("/")[2]
         field = path.partition("{")[2].partition("}")[0]

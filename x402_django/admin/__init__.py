@@ -13,6 +13,7 @@
 ``service``          the facilitator service: its keys, what it settled, what it lists
 ``exporting``        receipts and gas of a period, as files
 ``receipts``         receipts: read-only, made to be printed
+``refunds``          refunds: asked for, approved, followed, with their receipts
 ``holdings``         passes and credits that were sold, and their uses
 ``chain``            settlement wallets and their transactions: read-only
 ``queue``            payments that wait for a transaction, and who sends them: read-only
@@ -37,6 +38,7 @@ from x402_django.admin.payments import PaymentAdmin, PaymentEventAdmin
 from x402_django.admin.price_rules import PriceRuleAdmin
 from x402_django.admin.queue import ChainTransactionItemAdmin, SettlementLaneAdmin
 from x402_django.admin.receipts import ReceiptAdmin
+from x402_django.admin.refunds import RefundAdmin, RefundReceiptAdmin
 from x402_django.admin.scanning import ChainScanAdmin, PeriodicRunAdmin, ScannedBlockAdmin
 from x402_django.admin.service import (
     FacilitatorKeyAdmin,
@@ -62,6 +64,8 @@ __all__ = [
     "PeriodicRunAdmin",
     "PriceRuleAdmin",
     "ReceiptAdmin",
+    "RefundAdmin",
+    "RefundReceiptAdmin",
     "ScannedBlockAdmin",
     "ServicePaymentAdmin",
     "SettlementLaneAdmin",

@@ -104,6 +104,11 @@ def plain(number: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def badge(name: str, words: str) -> SafeString:
+    """A state, coloured by its name."""
+    return format_html('<span class="x402-badge x402-badge-{}">{}</span>', name, words)
+
+
 def lines(texts: Iterable[str]) -> SafeString | str:
     """Each on a line of its own; an em dash for none."""
     return format_html_join(mark_safe("<br>"), "{}", ((text,) for text in texts)) or EMPTY

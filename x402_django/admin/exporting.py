@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from x402_django.admin.scoping import merchants_of
 from x402_django.exceptions import ConfigurationError
-from x402_django.models import ChainTransaction
+from x402_django.models import ChainTransaction, RefundReceipt
 from x402_django.reporting.exports import FORMATS, SUBJECTS, days, export, file_name
 
 if TYPE_CHECKING:
@@ -95,7 +95,13 @@ class Exports:
     def _file(self, request: HttpRequest, chosen: dict[str, Any]) -> HttpResponseBase:
         subject, name = chosen["subject"], chosen["file_format"]
         admin: Any = self
-        rows = ChainTransaction.objects.all() if subject == "gas" else admin.get_queryset(request)
+        rows: Any = admin.get_queryset(request)
+        if subject == "gas":
+            rows = ChainTransaction.objects.all()
+        elif subject == "refunds":
+            seen = merchants_of(request)
+            rows = RefundReceipt.objects.all()
+            rows = rows if seen is None else rows.filter(merchant__in=seen)
         content = export(subject, rows, days(chosen["first"], chosen["last"]), name)
         kind = FORMATS[name]
         called = file_name(subject, chosen["first"], chosen["last"], name)

@@ -88,6 +88,7 @@ class AttentionFilter(SimpleListFilter):
                 return queryset.filter(
                     state__in=(Payment.State.SETTLED, Payment.State.FINAL),
                     delivered_at__isnull=True,
+                    refunding_at__isnull=True,
                 )
             case "unknown":
                 return queryset.filter(

@@ -16,6 +16,7 @@ from x402_django.admin import display
 from x402_django.admin.columns import MoneyColumns
 from x402_django.admin.filters import AttentionFilter, FacilitatorFilter, NetworkFilter
 from x402_django.admin.read_only import LedgerAdmin, NoWrites
+from x402_django.admin.refunds import Refunds
 from x402_django.admin.scoping import MerchantScoped
 from x402_django.admin.search import search_events, search_payments
 from x402_django.admin.wallet_warning import WarnsOfLowWallets
@@ -41,9 +42,11 @@ class PaymentEventInline(NoWrites, admin.TabularInline):  # type: ignore[type-ar
 
 
 @admin.register(Payment)
-class PaymentAdmin(MerchantScoped, WarnsOfLowWallets, MoneyColumns, LedgerAdmin):
+class PaymentAdmin(Refunds, MerchantScoped, WarnsOfLowWallets, MoneyColumns, LedgerAdmin):
     """The ledger."""
 
+    change_form_template = "admin/x402_django/payment_form.html"
+    actions = ("refund_whole", "deliver_once_more")  # type: ignore[assignment]
     list_display = (
         "reference",
         "state_badge",
@@ -100,6 +103,7 @@ class PaymentAdmin(MerchantScoped, WarnsOfLowWallets, MoneyColumns, LedgerAdmin)
                     "transaction_shown",
                     "block_number",
                     "receipt_link",
+                    "refunds_shown",
                     "outbox_shown",
                 )
             },
@@ -163,16 +167,14 @@ class PaymentAdmin(MerchantScoped, WarnsOfLowWallets, MoneyColumns, LedgerAdmin)
 
     @admin.display(description=_("state"))
     def state_badge(self, payment: Payment) -> SafeString:
-        badge = format_html(
-            '<span class="x402-badge x402-badge-{}">{}</span>',
-            payment.state,
-            payment.get_state_display(),
-        )
+        badge = display.badge(payment.state, payment.get_state_display())
         notes = []
         if payment.state == Payment.State.SETTLING and payment.outcome_unknown_at is not None:
             notes.append(_("outcome unknown"))
         is_sale = payment.kind == Payment.Kind.SALE
-        if is_sale and payment.is_paid and payment.delivered_at is None:
+        if is_sale and payment.is_paid and payment.refunding_at is not None:
+            notes.append(_("goes back"))
+        elif is_sale and payment.is_paid and payment.delivered_at is None:
             notes.append(_("owed to the payer"))
         if payment.flow == FLOW_DEFERRED and payment.delivered_at is not None:
             if payment.state in (Payment.State.VERIFIED, Payment.State.SETTLING):
@@ -210,6 +212,14 @@ class PaymentAdmin(MerchantScoped, WarnsOfLowWallets, MoneyColumns, LedgerAdmin)
     @admin.display(description=_("receipt"))
     def receipt_link(self, payment: Payment) -> SafeString | str:
         return display.object_link(Receipt.objects.filter(payment=payment).first())
+
+    @admin.display(description=_("refunds"))
+    def refunds_shown(self, payment: Payment) -> SafeString | str:
+        links = [
+            (display.object_link(one, display.amount(one)), one.get_state_display())
+            for one in payment.refunds.all()
+        ]
+        return format_html_join("", "<div>{} ({})</div>", links) or display.EMPTY
 
     @admin.display(description=_("chain transactions"))
     def outbox_shown(self, payment: Payment) -> SafeString | str:

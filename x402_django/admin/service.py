@@ -146,8 +146,9 @@ class FacilitatorKeyAdmin(SiteOwned, admin.ModelAdmin):  # type: ignore[type-arg
 
 @admin.register(ServicePayment)
 class ServicePaymentAdmin(SiteOwned, PaymentAdmin):
-    """What was settled for others: not this site's income, and not its debt."""
+    """What was settled for others: not this site's income, not its debt, nor its to give back."""
 
+    actions = None  # type: ignore[assignment]
     list_display = (  # type: ignore[assignment]
         "reference",
         "state_badge",
@@ -201,6 +202,10 @@ class ServicePaymentAdmin(SiteOwned, PaymentAdmin):
         PaymentAdmin.fieldsets[-1],
     )
     list_select_related = ("service_key",)
+
+    def has_refund_permission(self, request: HttpRequest) -> bool:
+        """Nobody: the money was never this site's."""
+        return False
 
     def get_queryset(self, request: HttpRequest) -> Any:
         rows = LedgerAdmin.get_queryset(self, request)

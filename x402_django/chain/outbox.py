@@ -94,14 +94,14 @@ def send(
         SettlementFailed: it would need more than ``max_gas``. Nothing was sent.
         RpcUnavailable: no node was there, or all refused it. Nothing was sent.
     """
-    draft = replace(
-        _draft(network, account, to, data, gas_limit, max_gas, value), prepares=prepares
+    wanted = replace(
+        draft(network, account, to, data, gas_limit, max_gas, value), prepares=prepares
     )
     if payment_id is not None:
-        draft = replace(draft, passengers=(Passenger(payment_id),), facilitator=facilitator)
+        wanted = replace(wanted, passengers=(Passenger(payment_id),), facilitator=facilitator)
     for _ in range(_ATTEMPTS):
         try:
-            row, verdict = attempt(draft, note=note)
+            row, verdict = attempt(wanted, note=note)
         except NotAboardError as error:
             (item,) = error.places.values()
             row = ChainTransaction.objects.using(alias()).get(items=item)
@@ -118,14 +118,14 @@ def send(
     )
 
 
-def attempt(draft: Draft, *, note: bool = True) -> tuple[ChainTransaction, Verdict]:
+def attempt(wanted: Draft, *, note: bool = True) -> tuple[ChainTransaction, Verdict]:
     """Store a transaction and broadcast it, once.
 
     After ``SUPERSEDED`` the row is dropped, and another try takes another nonce. Raises
     NotAboardError (nothing was stored), RpcUnavailable as ``send``.
     """
-    row = store(draft)
-    _send_orphans(row)
+    row = store(wanted)
+    send_orphans(row)
     return row, _sent(row, broadcast(row, note=note))
 
 
@@ -206,7 +206,7 @@ def follow(row: ChainTransaction) -> Mapping[str, Any] | None:
         row.refresh_from_db(fields=["status", "sends", "hash", "raw", "bumps"])
         if row.status == Status.SIGNED and row.created_at < clock.now() - ORPHANED:
             rebroadcast(row)
-        _send_orphans(row)
+        send_orphans(row)
     return receipt
 
 
@@ -255,7 +255,7 @@ def resume(*, older_than: timedelta, keepers: Iterable[Keeper] = ()) -> int:
     return still_open
 
 
-def _draft(
+def draft(
     network: str,
     account: LocalAccount,
     to: str,
@@ -264,6 +264,7 @@ def _draft(
     max_gas: int,
     value: int,
 ) -> Draft:
+    """A transaction that would not revert now; nothing is stored. Raises as ``send``."""
     w3 = get_web3(network)
     to = checksum(to)
     with rpc_errors(network):
@@ -285,7 +286,7 @@ def _draft(
     return Draft(network, account, to, data, gas_limit, fees, value=value)
 
 
-def _send_orphans(row: ChainTransaction) -> None:
+def send_orphans(row: ChainTransaction) -> None:
     """Send what a process that died had stored: the chain takes nonces in order only."""
     rows = ChainTransaction.objects.using(alias())
     orphans = rows.filter(

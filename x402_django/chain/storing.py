@@ -13,7 +13,14 @@ from x402_django import clock
 from x402_django.chain import queue
 from x402_django.chain.fees import Fees
 from x402_django.chain.rpc import checksum, get_web3, rpc_errors
-from x402_django.models import ChainTransaction, ChainTransactionItem, SettlementWallet
+from x402_django.exceptions import InvalidTransition
+from x402_django.models import (
+    ChainTransaction,
+    ChainTransactionItem,
+    Refund,
+    RefundEvent,
+    SettlementWallet,
+)
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -49,6 +56,8 @@ class Draft:
     facilitator: str = ""
     prepares: int | None = None
     value: int = 0
+    #: The refund that it sends, which is bound to it as it is stored.
+    refund: Refund | None = None
 
 
 class NotAboardError(Exception):
@@ -71,6 +80,7 @@ def store(draft: Draft) -> ChainTransaction:
             row = sign(draft, nonce)
             row.save(using=alias(), force_insert=True)
             _board(draft, row)
+            _bind_refund(draft, row)
             return row
     except SettlementWallet.DoesNotExist:
         _create_wallet(draft.network, draft.account.address)
@@ -191,6 +201,28 @@ def _board(draft: Draft, row: ChainTransaction) -> None:
             created_at=row.created_at,
         )
         for position, one in enumerate(draft.passengers)
+    )
+
+
+def _bind_refund(draft: Draft, row: ChainTransaction) -> None:
+    """Raises InvalidTransition, and nothing is stored, if the refund is not to be sent any more."""
+    refund = draft.refund
+    if refund is None:
+        return
+    now = clock.now()
+    values = {"state": Refund.State.SENDING, "state_changed_at": now, "hindrance": ""}
+    rows = Refund.objects.using(alias()).filter(
+        pk=refund.pk, state=Refund.State.APPROVED, chain_transaction__isnull=True
+    )
+    if not rows.update(**values, chain_transaction=row, sender=row.wallet):
+        raise InvalidTransition(f"Refund {refund.public_id} is not to be sent any more.")
+    RefundEvent.objects.using(alias()).create(
+        refund=refund,
+        at=now,
+        from_state=Refund.State.APPROVED,
+        to_state=Refund.State.SENDING,
+        reason=f"Nonce {row.nonce} of {row.wallet}.",
+        actor="refunds",
     )
 
 

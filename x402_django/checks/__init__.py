@@ -11,6 +11,7 @@
 ``deployment``      what is fine at home and hurts in production
 ``service``         the facilitator service can settle, in time for who asks
 ``webhooks``        notices about the chain can be verified
+``refunds``         the wallets that send refunds
 ``database``        what only rows can tell (``check --database``, ``migrate``)
 ==================  =====================================================================
 
@@ -39,6 +40,7 @@ from x402_django.checks.networks import (
     check_pay_to,
 )
 from x402_django.checks.proofs import check_transfer_proofs
+from x402_django.checks.refunds import check_refund_wallets
 from x402_django.checks.service import check_service
 from x402_django.checks.shapes import check_keys, check_numbers, check_shapes, check_timeouts
 from x402_django.checks.webhooks import check_chain_webhooks, check_outgoing_webhooks
@@ -62,6 +64,7 @@ __all__ = [
     "check_outgoing_webhooks",
     "check_pay_to",
     "check_prices",
+    "check_refund_wallets",
     "check_secrets",
     "check_service",
     "check_shapes",

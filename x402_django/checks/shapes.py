@@ -81,6 +81,7 @@ _NUMBERS: Final = {
     "MAX_IN_FLIGHT_PER_PAYER": _Range(least=1),
     "MAX_IN_FLIGHT": _Range(least=1),
     "UPFRONT_ABOVE": _Range(whole=False, least=0),
+    "REFUND_APPROVAL_ABOVE": _Range(whole=False, least=0),
     "SERVICE_MAX_BODY_BYTES": _Range(least=4096, most=1_048_576),
     "SERVICE_MAX_PARALLEL": _Range(least=1),
     "TRANSFER_PROOF_TIMEOUT": _Range(least=60),
@@ -93,6 +94,7 @@ _OPTIONAL: Final = frozenset(
         "MAX_IN_FLIGHT_PER_PAYER",
         "MAX_IN_FLIGHT",
         "UPFRONT_ABOVE",
+        "REFUND_APPROVAL_ABOVE",
         "CHALLENGE_COUNT_INTERVAL",
     }
 )

@@ -16,7 +16,7 @@ from x402_django.extensions.offer_receipt import KEY as OFFER_RECEIPT
 from x402_django.extensions.registry import acknowledgements
 from x402_django.http.pages import page_response, prefers_page
 from x402_django.http.responses import json_response
-from x402_django.models import Payment
+from x402_django.models import Payment, Refund
 from x402_django.pricing.money import format_amount
 from x402_django.protocol.assets import is_address, to_checksum_address
 from x402_django.protocol.networks import display_name, explorer_transaction_url
@@ -28,7 +28,7 @@ TEMPLATE = "x402_django/payment_status.html"
 #: The columns that ``_facts`` reads.
 _FACTS: Final = (
     "public_id", "state", "network", "asset", "amount", "transaction", "delivered_at",
-    "failure_code",
+    "failure_code", "refunding_at",
 )  # fmt: skip
 
 
@@ -49,11 +49,15 @@ def payment_status(request: HttpRequest, public_id: str) -> HttpResponse:
     if payment is None:
         raise Http404("No such payment.")
     facts = _facts(payment)
+    refunds = [_refund(one) for one in payment.refunds.order_by("pk") if one.is_live]
+    if refunds:
+        facts["refunds"] = refunds
     if not prefers_page(request):
         return json_response(facts | _signed_receipt(request, payment), status=200)
     context = {
         "payment": payment,
         "facts": facts,
+        "refunds": refunds,
         "amount": format_amount(payment.amount, payment.asset_decimals, payment.asset_symbol),
         "network": display_name(payment.network),
         "transaction_url": explorer_transaction_url(payment.network, payment.transaction),
@@ -94,6 +98,19 @@ def identified_payment(request: HttpRequest, payer: str, identifier: str) -> Htt
     return json_response(facts, status=200)
 
 
+def _refund(refund: Refund) -> dict[str, Any]:
+    """What the payer is told: how much comes back, how far it is, and where to look."""
+    return {
+        "refund": refund.public_id,
+        "state": refund.state,
+        "amount": str(refund.amount),
+        "text": format_amount(refund.amount, refund.asset_decimals, refund.asset_symbol),
+        "arrived": refund.state == Refund.State.FINAL,
+        "reason": refund.reason,
+        "transaction": refund.transaction or None,
+    }
+
+
 def _facts(payment: Payment) -> dict[str, Any]:
     return {
         "payment": payment.public_id,
@@ -115,7 +132,11 @@ def _advice(payment: Payment) -> str:
     if payment.state == state.WAIVED:
         return "done"
     if payment.is_paid:
-        return "done" if payment.delivered_at else "same_payment"
+        if payment.delivered_at or payment.refunding_at:
+            return "done"
+        return "same_payment"
+    if payment.state == state.REFUNDED:
+        return "done"
     if payment.state in (state.CLAIMED, state.VERIFIED, state.SETTLING, state.REVERSED):
         return "wait"
     if payment.state == state.RELEASED:

@@ -32,6 +32,7 @@ from x402_django.models.outgoing_webhooks import (
 from x402_django.models.periodic import PeriodicRun
 from x402_django.models.previous_prices import PreviousPrice
 from x402_django.models.prices import Flow, PaymentMethod, PriceRule, Scheme
+from x402_django.models.refunds import Refund, RefundEvent, RefundReceipt
 from x402_django.models.scan import ChainScan, ScannedBlock
 from x402_django.models.service import FacilitatorKey, FacilitatorUsage, ListedResource
 from x402_django.models.sign_ins import SpentNonce
@@ -68,6 +69,9 @@ __all__ = [
     "PreviousPrice",
     "PriceRule",
     "Receipt",
+    "Refund",
+    "RefundEvent",
+    "RefundReceipt",
     "ReplacedTransaction",
     "ScannedBlock",
     "Scheme",

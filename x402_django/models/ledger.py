@@ -167,6 +167,8 @@ class Payment(SettledCallbacks, Charges, models.Model):
     #: How often a response too large to store was begun to be sent; see payments/delivery.py.
     deliveries = models.PositiveSmallIntegerField(default=0)
     delivered_at = models.DateTimeField(_("delivered"), null=True, blank=True)
+    #: All of it goes back, undelivered: it is not owed any more (payments/refunds).
+    refunding_at = models.DateTimeField(_("to be given back since"), null=True, blank=True)
     superseded_by = models.ForeignKey(
         "self",
         verbose_name=_("served from"),

@@ -20,6 +20,11 @@ EVENT_TYPES: Final = (
     "payment.reversed",
     "payment.failed",
     "receipt.issued",
+    "refund.requested",
+    "refund.sent",
+    "refund.final",
+    "refund.rejected",
+    "refund.failed",
 )
 
 
@@ -98,6 +103,7 @@ class WebhookMessage(models.Model):
     class Subject(models.TextChoices):
         EVENT = "event", _("transition of a payment")
         RECEIPT = "receipt", _("receipt")
+        REFUND = "refund", _("transition of a refund")
 
     message_id = models.CharField(_("message"), max_length=64, unique=True)
     event_type = models.CharField(_("event"), max_length=32)

@@ -34,7 +34,9 @@ class PaymentQuerySet(models.QuerySet["Payment"]):
 
     def debts(self) -> PaymentQuerySet:
         """Settled and not delivered: owed to the payer."""
-        return self.sales().filter(state__in=("settled", "final"), delivered_at__isnull=True)
+        return self.sales().filter(
+            state__in=("settled", "final"), delivered_at__isnull=True, refunding_at__isnull=True
+        )
 
     def owed_for(
         self, payer: str, fingerprint: str, *, settling_before: datetime
@@ -52,6 +54,7 @@ class PaymentQuerySet(models.QuerySet["Payment"]):
                 request_fingerprint=fingerprint,
                 state__in=OWING_STATES,
                 delivered_at__isnull=True,
+                refunding_at__isnull=True,
             )
             .exclude(
                 Q(state="settling", outcome_unknown_at__isnull=True)

@@ -42,6 +42,7 @@ _OWED = """
     SELECT 1 FROM {payment}
     WHERE {payer} = %s AND {request_fingerprint} = %s AND {kind} = 'sale'
     AND {state} IN ('settling', 'settled', 'final', 'reversed') AND {delivered_at} IS NULL
+    AND {refunding_at} IS NULL
     AND ({state} <> 'settling' OR {outcome_unknown_at} IS NOT NULL OR {state_changed_at} < %s)
 """
 

@@ -32,6 +32,7 @@ from x402_django.payments.depth import is_deep
 from x402_django.payments.machine import Step, advance, annotate
 from x402_django.payments.periodic import recorded
 from x402_django.payments.recording import mark_settled, place_fields
+from x402_django.payments.refunds.wallets import keepers as refund_keepers
 from x402_django.payments.report import Report
 from x402_django.payments.stale import looked_at_before
 from x402_django.payments.transfer_confirmation import confirm_transfer, seek_transfers
@@ -107,6 +108,10 @@ def _resume_outbox() -> None:
             keepers += get_facilitator(alias).keepers()
         except ConfigurationError as error:  # its keys may be on other machines only
             logger.info("Wallets of facilitator %s are not looked after here: %s", alias, error)
+    try:
+        keepers += refund_keepers()
+    except ConfigurationError as error:
+        logger.info("Refund wallets are not looked after here: %s", error)
     older_than = timedelta(seconds=x402.confirmation_interval / 2)
     outbox.resume(older_than=older_than, keepers=keepers)
 

@@ -10,14 +10,14 @@ from django.db.models import Q
 
 from x402_django.conf import x402
 from x402_django.finality import ConfirmationTier, required_depth
-from x402_django.models import Payment
+from x402_django.models import Payment, Refund
 
 #: Of no block number: nothing is as deep as this.
 _NOWHERE: Final = -1
 
 
-def is_deep(payment: Payment, *, block_number: int, confirmations: int) -> bool:
-    """Whether ``payment``, in a block with so many ``confirmations``, is final.
+def is_deep(payment: Payment | Refund, *, block_number: int, confirmations: int) -> bool:
+    """Whether ``payment`` (or a refund), in a block with so many ``confirmations``, is final.
 
     Asks the chain where its depth is a tag. Raises RpcUnavailable.
     """

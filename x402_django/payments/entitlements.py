@@ -55,6 +55,11 @@ def entitlement_of(payment: Payment) -> Claim:
         return _entitlement_of_paid(payment)
     if payment.state == State.WAIVED:
         return _entitlement_of_delivered(payment)
+    if payment.state == State.REFUNDED:
+        raise PaymentRefused(
+            "This payment was given back. Pay again for what it was for.",
+            code=Code.PAYMENT_REFUNDED,
+        )
     raise PaymentRefused(
         "This payment can no longer be used. Sign a new one.",
         code=payment.failure_code or Code.ALREADY_USED,
@@ -71,6 +76,11 @@ def _is_delivered_on_trust(payment: Payment) -> bool:
 
 
 def _entitlement_of_paid(payment: Payment) -> Claim:
+    if payment.refunding_at is not None:
+        raise PaymentRefused(
+            "This payment is being given back. Pay again for what it was for.",
+            code=Code.PAYMENT_REFUNDED,
+        )
     if payment.delivered_at is not None or is_response_kept(payment):
         return _entitlement_of_delivered(payment)
     return take_delivery(payment)

@@ -173,6 +173,7 @@ def take_over(payment: Payment, **fields: Any) -> bool:
                 state=payment.state,
                 attempt=payment.attempt,
                 delivered_at__isnull=True,
+                refunding_at__isnull=True,
             )
             .update(attempt=F("attempt") + 1, **fields)
         )

@@ -26,6 +26,7 @@ TASKS: Final = {
     "settle_deferred": 1,
     "release_stale_claims": 6,
     "send_webhooks": 1,
+    "send_refunds": 1,
     "count_days": 6,
 }
 #: Runs that may be missed before somebody should look, and the least time that is.

@@ -14,11 +14,12 @@ from typing import Final
 from x402_django.reporting.records import Record
 
 _SALES: Final = "Income:X402:Sales"
+_REFUNDS: Final = "Income:X402:Refunds"
 _GAS: Final = "Expenses:X402:Gas"
 
 
 def as_beancount(records: Iterator[Record], columns: Sequence[str]) -> Iterator[str]:
-    """Directives for receipts or gas; ``columns`` are not asked, entries have a form of their own.
+    """Directives for receipts, refunds or gas; ``columns`` are not asked: entries have their form.
 
     What others could choose (descriptions, URLs, symbols) stays inside of quotes and names.
     """
@@ -41,15 +42,15 @@ class _Entry:
         self.head = ""
         self.metadata: dict[str, str] = {}
         self.accounts: tuple[str, str] = ("", "")
-        self._amount, self._commodity = f"{amount:f}", commodity
+        self._amount, self._commodity = amount, commodity
 
     def text(self) -> str:
         lines = [f"{self.day} * {self.head}"]
         lines += [f"  {key}: {value}" for key, value in self.metadata.items()]
         debit, credit = self.accounts
         lines += [
-            f"  {debit}  {self._amount} {self._commodity}",
-            f"  {credit}  -{self._amount} {self._commodity}",
+            f"  {debit}  {self._amount:f} {self._commodity}",
+            f"  {credit}  {-self._amount:f} {self._commodity}",
         ]
         return "\n".join(lines) + "\n\n"
 
@@ -67,7 +68,9 @@ def _sale(record: Record) -> _Entry:
     }
     if record["price_usd"] is not None:
         entry.metadata["usd"] = f"{record['price_usd']:f}"
-    entry.accounts = (f"Assets:X402:{_part(record['network'])}:{_part(record['pay_to'])}", _SALES)
+    # A refund's amount is negative: the same accounts, the other way.
+    income = _REFUNDS if record["kind"] == "refund" else _SALES
+    entry.accounts = (f"Assets:X402:{_part(record['network'])}:{_part(record['pay_to'])}", income)
     return entry
 
 

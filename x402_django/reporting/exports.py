@@ -18,6 +18,7 @@ from x402_django.reporting.records import (
     Span,
     gas_of,
     receipts_of,
+    refunds_of,
 )
 from x402_django.reporting.text import as_csv, as_json_lines
 from x402_django.reporting.workbook import as_workbook
@@ -59,6 +60,7 @@ FORMATS = {
 SUBJECTS: dict[str, tuple[Any, Callable[[QuerySet[Any], Span], Iterator[Record]], Sequence[str]]]
 SUBJECTS = {
     "receipts": (_("Receipts"), receipts_of, RECEIPT_COLUMNS),
+    "refunds": (_("Refunds"), refunds_of, RECEIPT_COLUMNS),
     "gas": (_("Gas"), gas_of, GAS_COLUMNS),
 }
 

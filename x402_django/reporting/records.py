@@ -17,7 +17,7 @@ from x402_django.protocol.networks import coin_symbol
 if TYPE_CHECKING:
     from django.db.models import QuerySet
 
-    from x402_django.models import ChainTransaction, Receipt
+    from x402_django.models import ChainTransaction, Receipt, RefundReceipt
 
 Record = dict[str, Any]
 
@@ -91,6 +91,34 @@ def receipts_of(rows: QuerySet[Receipt], span: Span) -> Iterator[Record]:
             "pay_to": row.pay_to,
             "transaction": row.transaction,
             "description": row.description,
+            "resource_url": row.resource_url,
+        }
+
+
+def refunds_of(rows: QuerySet[RefundReceipt], span: Span) -> Iterator[Record]:
+    """The refunds among ``rows`` that were receipted in ``span``, the earliest first.
+
+    ``kind`` is ``refund``, and the amounts are negative: with the receipts they sum up to what
+    stayed. ``pay_to`` is where the money was sent from.
+    """
+    chosen = rows.filter(issued_at__gte=span.since, issued_at__lt=span.until)
+    ordered = chosen.select_related("merchant").order_by("issued_at", "pk")
+    for row in ordered.iterator(chunk_size=_CHUNK):
+        yield {
+            "kind": "refund",
+            "reference": row.reference,
+            "issued_at": _utc(row.issued_at),
+            "merchant": row.merchant.name,
+            "network": row.network,
+            "token": row.asset_symbol,
+            "token_contract": row.asset,
+            "amount": -whole(row.amount, row.asset_decimals),
+            "amount_atomic": -int(row.amount),
+            "price_usd": None if row.price_usd is None else -row.price_usd,
+            "payer": row.payer,
+            "pay_to": row.sender,
+            "transaction": row.transaction,
+            "description": row.reason or row.description,
             "resource_url": row.resource_url,
         }
 

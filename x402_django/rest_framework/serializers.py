@@ -21,7 +21,9 @@ from rest_framework import serializers
 from x402_django.models import Payment, Receipt
 
 
-class _ReadOnly(serializers.ModelSerializer[Any]):
+class ReadOnly(serializers.ModelSerializer[Any]):
+    """A row of money: its amount is a string, and nothing can be written."""
+
     amount = serializers.CharField(read_only=True)
     price_usd = serializers.DecimalField(
         max_digits=18, decimal_places=8, read_only=True, coerce_to_string=True
@@ -34,7 +36,7 @@ class _ReadOnly(serializers.ModelSerializer[Any]):
         raise TypeError("The ledger is not written through serializers.")
 
 
-class ReceiptSerializer(_ReadOnly):
+class ReceiptSerializer(ReadOnly):
     """A receipt. ``payment`` is the payment's public id: select_related("payment")."""
 
     payment = serializers.CharField(source="payment.public_id", read_only=True)
@@ -60,7 +62,7 @@ class ReceiptSerializer(_ReadOnly):
         read_only_fields = fields
 
 
-class PaymentSerializer(_ReadOnly):
+class PaymentSerializer(ReadOnly):
     """A payment as its payer may see it. ``paid``: the money has arrived, as far as is known."""
 
     paid = serializers.BooleanField(source="is_paid", read_only=True)

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from django.db import router, transaction
-from django.db.models import Exists, Min, OuterRef, QuerySet
+from django.db.models import Exists, F, Min, OuterRef, QuerySet
 from django.utils.crypto import salted_hmac
 
 from x402_django import clock
@@ -21,6 +21,7 @@ from x402_django.models import (
     Payment,
     PaymentEvent,
     Receipt,
+    RefundEvent,
     WebhookCursor,
     WebhookDelivery,
     WebhookEndpoint,
@@ -30,6 +31,7 @@ from x402_django.payments.following import OVERLAP, last_before
 from x402_django.webhooks import payloads
 
 Subject = WebhookMessage.Subject
+Row = PaymentEvent | Receipt | RefundEvent
 
 #: Rows per transaction.
 CHUNK: Final = 200
@@ -46,6 +48,7 @@ def write_messages() -> int:
     for subject, rows, moment in (
         (Subject.EVENT, _events(), "at"),
         (Subject.RECEIPT, _receipts(), "issued_at"),
+        (Subject.REFUND, _refunds(), "at"),
     ):
         written += _sweep(subject, rows, moment, endpoints)
     return written
@@ -53,11 +56,17 @@ def write_messages() -> int:
 
 def _events() -> QuerySet[Any]:
     rows = PaymentEvent.objects.filter(to_state__in=list(payloads.TYPES))
+    rows = rows.exclude(from_state=F("to_state"))  # a note, and no transition
     return rows.filter(payment__kind=Payment.Kind.SALE).select_related("payment")
 
 
 def _receipts() -> QuerySet[Any]:
     return Receipt.objects.select_related("payment")
+
+
+def _refunds() -> QuerySet[Any]:
+    rows = RefundEvent.objects.filter(to_state__in=list(payloads.REFUND_TYPES))
+    return rows.select_related("refund__payment")
 
 
 def _sweep(
@@ -112,19 +121,29 @@ def _takes(endpoint: WebhookEndpoint, kind: str, at: datetime) -> bool:
     return endpoint.is_active and endpoint.created_at <= at and endpoint.wants(kind)
 
 
-def _merchant(row: PaymentEvent | Receipt) -> int | None:
+def _merchant(row: Row) -> int | None:
     """Whose sale it tells of: nobody else hears of it (threat 26)."""
+    if isinstance(row, RefundEvent):
+        return row.refund.merchant_id
     return row.merchant_id if isinstance(row, Receipt) else row.payment.merchant_id
 
 
-def _type(row: PaymentEvent | Receipt) -> str:
+def _type(row: Row) -> str:
     if isinstance(row, Receipt):
         return payloads.RECEIPT_ISSUED
+    if isinstance(row, RefundEvent):
+        return payloads.REFUND_TYPES[row.to_state]
     return payloads.TYPES[row.to_state]
 
 
-def _message(subject: str, row: PaymentEvent | Receipt, kind: str) -> WebhookMessage:
-    body = payloads.receipt_body(row) if isinstance(row, Receipt) else payloads.event_body(row)
+def _body(row: Row) -> str:
+    if isinstance(row, Receipt):
+        return payloads.receipt_body(row)
+    return payloads.refund_body(row) if isinstance(row, RefundEvent) else payloads.event_body(row)
+
+
+def _message(subject: str, row: Row, kind: str) -> WebhookMessage:
+    body = _body(row)
     # Of the row and so the same from whoever writes it; not to be guessed by who knows a key.
     name = salted_hmac("x402_django.webhooks.message", f"{subject}:{row.pk}", algorithm="sha256")
     return WebhookMessage(

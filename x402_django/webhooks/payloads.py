@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from x402_django.models import Payment, PaymentEvent, Receipt
+from x402_django.models import Payment, PaymentEvent, Receipt, Refund, RefundEvent
 
 State = Payment.State
 
@@ -18,6 +18,14 @@ TYPES: Final[Mapping[str, str]] = {
     State.REVERSED: "payment.reversed",
     State.FAILED: "payment.failed",
     State.EXPIRED: "payment.failed",
+}
+#: The same of refunds.
+REFUND_TYPES: Final[Mapping[str, str]] = {
+    Refund.State.REQUESTED: "refund.requested",
+    Refund.State.SENT: "refund.sent",
+    Refund.State.FINAL: "refund.final",
+    Refund.State.REJECTED: "refund.rejected",
+    Refund.State.FAILED: "refund.failed",
 }
 RECEIPT_ISSUED: Final = "receipt.issued"
 
@@ -45,6 +53,27 @@ def receipt_body(receipt: Receipt) -> str:
         **_money(receipt),
     }
     return _body(RECEIPT_ISSUED, receipt.issued_at, data)
+
+
+def refund_body(event: RefundEvent) -> str:
+    """The body of a refund's transition; its refund and the payment of that must be loaded."""
+    refund = event.refund
+    data = {
+        "refund": refund.public_id,
+        "payment": refund.payment.public_id,
+        "state": event.to_state,
+        "failure_code": event.code if event.to_state == Refund.State.FAILED else "",
+        "reason": refund.reason,
+        "amount": str(refund.amount),
+        "asset": refund.asset,
+        "asset_symbol": refund.asset_symbol,
+        "asset_decimals": refund.asset_decimals,
+        "price_usd": None if refund.price_usd is None else str(refund.price_usd),
+        "network": refund.network,
+        "payer": refund.payer,
+        "transaction": refund.transaction,
+    }
+    return _body(REFUND_TYPES[event.to_state], event.at, data)
 
 
 def _money(row: Payment | Receipt) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``manage.py x402_export``: receipts or gas of a period, as a file."""
+"""``manage.py x402_export``: receipts, refunds or gas of a period, as a file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Write the file. Exits with 1, and a sentence, for what cannot be written."""
-        from x402_django.models import ChainTransaction, Receipt
+        from x402_django.models import ChainTransaction, Receipt, RefundReceipt
 
         if options["last"] < options["first"]:
             raise CommandError("--to is before --from.")
@@ -49,8 +49,8 @@ class Command(BaseCommand):
         if what == "gas" and merchant is not None:
             raise CommandError("Gas is the site's, and no merchant's: leave --merchant out.")
         rows: Any = ChainTransaction.objects.all()
-        if what == "receipts":
-            rows = Receipt.objects.all()
+        if what != "gas":
+            rows = (RefundReceipt if what == "refunds" else Receipt)._default_manager.all()
             rows = rows if merchant is None else rows.filter(merchant=merchant)
         try:
             content = export(what, rows, days(options["first"], options["last"]), options["format"])

@@ -13,6 +13,7 @@ from x402_django.rest_framework.api.views import (
     PaymentViewSet,
     PriceRuleViewSet,
     ReceiptViewSet,
+    RefundViewSet,
 )
 from x402_django.rest_framework.json_schema import serializer_schema
 
@@ -21,6 +22,7 @@ RESOURCES: tuple[tuple[str, str, type[MerchantRows]], ...] = (
     ("rule", "price rule", PriceRuleViewSet),
     ("payment", "payment", PaymentViewSet),
     ("receipt", "receipt", ReceiptViewSet),
+    ("refund", "refund", RefundViewSet),
 )
 _ERROR = {"description": "A sentence that says what is wrong, by parameter or under `detail`."}
 

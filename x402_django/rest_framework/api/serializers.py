@@ -6,8 +6,8 @@ from typing import Any
 
 from rest_framework import serializers
 
-from x402_django.models import Flow, Payment, PaymentEvent, PriceRule, Receipt
-from x402_django.rest_framework.serializers import PaymentSerializer, ReceiptSerializer
+from x402_django.models import Flow, Payment, PaymentEvent, PriceRule, Receipt, Refund
+from x402_django.rest_framework.serializers import PaymentSerializer, ReadOnly, ReceiptSerializer
 
 
 class RuleSerializer(serializers.ModelSerializer[PriceRule]):
@@ -92,4 +92,36 @@ class MerchantReceiptSerializer(ReceiptSerializer):
     class Meta:
         model = Receipt
         fields = (*ReceiptSerializer.Meta.fields, "merchant")
+        read_only_fields = fields
+
+
+class MerchantRefundSerializer(ReadOnly):
+    """A refund: money that goes back, or went."""
+
+    payment = serializers.CharField(source="payment.public_id", read_only=True)
+
+    class Meta:
+        model = Refund
+        fields = (
+            "public_id",
+            "payment",
+            "state",
+            "created_at",
+            "state_changed_at",
+            "network",
+            "asset",
+            "asset_symbol",
+            "asset_decimals",
+            "amount",
+            "price_usd",
+            "payer",
+            "sender",
+            "transaction",
+            "is_by_hand",
+            "reason",
+            "hindrance",
+            "requested_name",
+            "approved_name",
+            "merchant",
+        )
         read_only_fields = fields

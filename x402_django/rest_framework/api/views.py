@@ -10,7 +10,7 @@ from rest_framework.permissions import DjangoModelPermissions
 from rest_framework.renderers import JSONRenderer
 from rest_framework.viewsets import ReadOnlyModelViewSet
 
-from x402_django.models import Payment, PriceRule, Receipt
+from x402_django.models import Payment, PriceRule, Receipt, Refund
 from x402_django.models.merchant import merchants_seen_by
 from x402_django.rest_framework.api import filters, serializers
 from x402_django.rest_framework.api.filters import Filter, StrictFilters
@@ -141,4 +141,28 @@ class ReceiptViewSet(MerchantRows):
         "merchant": filters.MERCHANT,
         "issued_since": filters.since("issued_at"),
         "issued_before": filters.before("issued_at"),
+    }
+
+
+class RefundViewSet(MerchantRows):
+    """The refunds: money that goes back."""
+
+    queryset = Refund.objects.select_related("payment").only(
+        "payment__public_id", *(f.attname for f in Refund._meta.concrete_fields)
+    )
+    serializer_class = serializers.MerchantRefundSerializer
+    lookup_field = "public_id"
+    lookup_value_regex = "[0-9a-f]{40}"
+    filters = {
+        "state": Filter(
+            "state",
+            filters.choice(*Refund.State.values),
+            "How far the refund is.",
+            {"type": "string", "enum": list(Refund.State.values)},
+        ),
+        "network": filters.NETWORK,
+        "payer": filters.PAYER,
+        "merchant": filters.MERCHANT,
+        "created_since": filters.since("created_at"),
+        "created_before": filters.before("created_at"),
     }

@@ -20,6 +20,7 @@ SECTIONS = {
     "confirming": "benchmarks.confirming",
     "groups": "benchmarks.groups",
     "scale": "benchmarks.scale",
+    "desk": "benchmarks.desk",
 }
 
 

@@ -35,6 +35,7 @@ def _seed(rows: int, *, add: bool, number: int) -> None:
     from django.core.management import call_command
 
     django.setup()
+    from demo_project.seed.dashboard import fill_dashboard
     from demo_project.seed.ledger import counts, seed_ledger, tidy_up
     from demo_project.shop import MERCHANT, merchant_login
 
@@ -44,6 +45,7 @@ def _seed(rows: int, *, add: bool, number: int) -> None:
     say(f"{filled.payments:,} payments, {filled.rate:,.0f} a second ({steps})")
     for name, count in counts().items():
         note(f"{count:,}", name)
+    note(f"{fill_dashboard(number, sys.stderr):.0f} s", "to count the days of the dashboard")
     password = merchant_login(renew=False)
     login = f"{MERCHANT} / {password}" if password else "the login is unchanged"
     url = os.environ["DATABASE_URL"]

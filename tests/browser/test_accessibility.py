@@ -21,8 +21,9 @@ RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"
 LOOKS = [("desktop", "light"), ("desktop", "dark"), ("phone", "light"), ("phone", "dark")]
 
 
-def violations(page: Page) -> list[str]:
-    found = Axe().run(page, options=RULES).response
+def violations(page: Page, within: str | None = None) -> list[str]:
+    """What axe finds on the page; or in what the selector ``within`` finds there."""
+    found = Axe().run(page, context=within, options=RULES).response
     assert len(found["passes"]) > 10  # it did look
     return [
         f"{rule['id']}: {node['html']} {node['failureSummary']}"

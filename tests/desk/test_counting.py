@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from datetime import date, timedelta
 from decimal import Decimal
@@ -345,3 +346,30 @@ def test_the_command(merchants: list[Merchant]) -> None:
         assert DailySales.objects.get().paid == 99
         call_command("x402_desk", "--rebuild", stdout=out)
         assert DailySales.objects.get().paid == 1
+
+
+@pytest.mark.skipif("sqlite" not in connection.vendor, reason="SQLite has no statistics to mislead")
+def test_no_statement_reads_the_whole_ledger_on_sqlite(merchants: list[Merchant]) -> None:
+    """What an index gives is a day; never all sales, or all that are final."""
+    with later(START):
+        sell()
+        following.mark_changed()
+        statements = []
+
+        def note(execute: Any, sql: str, params: Any, *rest: Any) -> Any:
+            statements.append((sql, params))
+            return execute(sql, params, *rest)
+
+        with connection.execute_wrapper(note):
+            count_days()
+    plans = []
+    for sql, params in statements:
+        if sql.startswith("SELECT") and "x402_django_payment" in sql:
+            with connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN QUERY PLAN {sql}", params)
+                plans.append(" ".join(str(row) for row in cursor.fetchall()))
+    used = {name for plan in plans for name in re.findall(r"(?:INDEX|KEY) (\w*)", plan)}
+    assert used >= {"x402_receipt_issued_idx", "x402_event_at_idx"}
+    assert not used & {"x402_payment_kind_idx", "x402_payment_state_idx"}
+    assert not used & {"x402_payment_merchant_idx", "x402_receipt_merchant_idx"}
+    assert not [plan for plan in plans if "SCAN x402_django_payment'" in plan]

@@ -203,6 +203,10 @@ class TestNumbers:
             "0.0002 ETH", "2", "4", "0.00005 ETH",
         )  # fmt: skip
         assert 'attention">low</span>' in owner.get(PAGE).content.decode()
+        tiles = values(owner.get(PAGE), "now")
+        assert tiles["Settlement wallets"] == ("1 low", "1 wallet")
+        SettlementWallet.objects.update(balance=2 * 10**15)
+        assert values(owner.get(PAGE), "now")["Settlement wallets"][0] == "Enough gas"
 
 
 class TestEmpty:

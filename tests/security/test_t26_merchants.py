@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,9 +10,11 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
-from tests.admin.rows import make_method, make_payment, make_receipt, make_rule
+from tests.admin.rows import START, make_method, make_payment, make_receipt, make_rule
 from tests.shop.runs import runs
+from x402_django import clock
 from x402_django.constants import DEFAULT_MERCHANT
+from x402_django.desk.following import count_days
 from x402_django.models import (
     Membership,
     Merchant,
@@ -117,6 +120,19 @@ def test_t26_a_price_of_others_cannot_be_edited_or_previewed(
     assert "The site's own" not in shown
     rule.refresh_from_db()
     assert (rule.name, rule.merchant_id) == ("The site's own price", DEFAULT_MERCHANT)
+
+
+def test_t26_the_dashboard_adds_up_only_ones_own(
+    baker: Client, bakery: Merchant, others: dict[str, Any]
+) -> None:
+    make_receipt(make_payment(7, merchant=bakery, price_usd="3"), merchant=bakery)
+    with clock.shifted(START - clock.now() + timedelta(days=1)):
+        count_days()
+        for query in ("", f"?merchant={DEFAULT_MERCHANT}"):
+            answer = baker.get(f"/admin/x402_django/desk/{query}")
+            assert [tile["value"] for tile in answer.context["tiles"][:2]] == ["$3.00", "1"]
+            assert answer.context["wallets"] is None
+            assert Merchant.objects.get(pk=DEFAULT_MERCHANT).name not in answer.content.decode()
 
 
 def test_t26_histories_of_others_are_not_listed(baker: Client, others: dict[str, Any]) -> None:

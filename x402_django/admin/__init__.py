@@ -1,7 +1,7 @@
 """The merchant's desk: prices and ways of being paid to edit, money to look at.
 
 ===================  ======================================================================
-``desk``             the dashboard; its parts are ``desk_panels``
+``desk``             the dashboard; its parts are in ``desk_panels`` and ``desk_tables``
 ``merchants``        who sells, who works for them, and which pages are theirs
 ``scoping``          whose rows somebody sees
 ``payment_methods``  the form of a PaymentMethod, with known tokens by name

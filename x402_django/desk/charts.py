@@ -19,6 +19,8 @@ from django.utils.safestring import SafeString
 #: Series that have a colour of their own; what is beyond goes together into the last.
 COLOURS: Final = 6
 _TICKS: Final = 4
+#: Values up to which each has a dot on its line.
+_DOTTED: Final = 40
 #: Of the place that a bar has.
 _BAR: Final = 0.76
 
@@ -154,12 +156,12 @@ def line(
             points.append([])
             continue
         points[-1].append((slot * (place + 0.5), 100 - scale.share(value)))
-        dot = format_html(
-            '<circle class="x402-dot" cx="{}%" cy="{}%" r="2.5"/>',
-            _short(points[-1][-1][0]),
-            _short(points[-1][-1][1]),
-        )
-        groups.append(_place(place, slot, f"{axis.full[place]}: {show(value)}", [dot]))
+        dots = []
+        if len(series.values) <= _DOTTED or _stands_alone(series.values, place):
+            x, y = map(_short, points[-1][-1])
+            circle = '<circle class="x402-dot" cx="{}%" cy="{}%" r="2.5"/>'
+            dots.append(format_html(circle, x, y))
+        groups.append(_place(place, slot, f"{axis.full[place]}: {show(value)}", dots))
     lines = format_html_join(
         "",
         '<polyline class="x402-line" points="{}"/>',
@@ -182,6 +184,12 @@ def line(
         note=note,
         is_empty=not known,
     )
+
+
+def _stands_alone(values: Sequence[Number | None], place: int) -> bool:
+    """Whether no line would lead to the value at ``place``, or from it."""
+    around = [*values[max(place - 1, 0) : place], *values[place + 1 : place + 2]]
+    return not any(one is not None for one in around)
 
 
 def share_bar(share: float) -> SafeString:
@@ -234,20 +242,19 @@ def _x_axis(names: Sequence[str]) -> SafeString:
     """As many names as there is place for on a phone, from the right."""
     count = len(names)
     step = max(-(-count // 4), 1)
-    # Where the bars are narrow, the last name would stand out beyond the last of them.
-    last = format_html('<text class="x402-last" x="100%" y="1em">{}</text>', names[-1])
-    middle = format_html_join(
-        "",
-        '<text x="{}%" y="1em">{}</text>',
-        (
-            (_short(100 * (place + 0.5) / count), names[place])
-            for place in range(count - 1 - step if count > 8 else count - 1, -1, -step)
-        ),
-    )
+    texts = []
+    for number, place in enumerate(range(count - 1, -1, -step)):
+        # Where the bars are narrow, the last name would stand out beyond the last of them.
+        kind, x = ("x402-last", 100.0) if count > 8 and not number else ("", None)
+        if number % 2:
+            kind = "x402-roomy"  # left out on the narrowest screens
+        x = 100 * (place + 0.5) / count if x is None else x
+        texts.append(
+            format_html('<text class="{}" x="{}%" y="1em">{}</text>', kind, _short(x), names[place])
+        )
     return format_html(
-        '<svg class="x402-x" aria-hidden="true" focusable="false">{}{}</svg>',
-        middle,
-        last if count > 8 else "",
+        '<svg class="x402-x" aria-hidden="true" focusable="false">{}</svg>',
+        format_html_join("", "{}", ((text,) for text in texts)),
     )
 
 

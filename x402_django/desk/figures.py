@@ -97,7 +97,7 @@ class Sales:
     """Receipts that stand; dollars as priced."""
 
     tokens: list[Token] = field(default_factory=list)
-    #: By the first day of a bar, then by token.
+    #: By the first day of a bar, in their order, then by token.
     usd: dict[date, dict[tuple[str, str], Decimal]] = field(default_factory=dict)
     paid: dict[date, int] = field(default_factory=dict)
     total_usd: Decimal = Decimal(0)
@@ -110,9 +110,8 @@ class Sales:
 
 def sales(period: Period) -> Sales:
     """What was sold, and in the same time before."""
-    found = Sales(
-        usd={bar: defaultdict(Decimal) for bar in period.bars}, paid=dict.fromkeys(period.bars, 0)
-    )
+    bars = period.bars
+    found = Sales(usd={bar: defaultdict(Decimal) for bar in bars}, paid=dict.fromkeys(bars, 0))
     tokens: dict[tuple[str, str], Token] = {}
     rows = (
         period.rows(DailySales, period.before)

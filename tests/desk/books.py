@@ -19,9 +19,10 @@ from x402_django.models import (
     DailyTop,
     PaymentEvent,
     Receipt,
+    RefundReceipt,
 )
 
-PAID = ("settled", "final")
+STANDING = ("settled", "final", "refunded")
 FAILED = ("rejected", "released", "failed", "expired", "reversed")
 
 
@@ -31,13 +32,13 @@ def day_of(moment: datetime) -> date:
 
 def fresh() -> dict[str, dict[Any, Any]]:
     """What ought to be counted, of all rows that there are."""
-    sales: dict[Any, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    sales: dict[Any, list[int]] = defaultdict(lambda: [0] * 7)
     tops: dict[Any, list[int]] = defaultdict(lambda: [0, 0])
     tallies: Counter[Any] = Counter()
     gas: dict[Any, list[int]] = defaultdict(lambda: [0, 0, 0])
     for receipt in Receipt.objects.select_related("payment"):
         payment, day = receipt.payment, day_of(receipt.issued_at)
-        if payment.state not in PAID or payment.kind != "sale":
+        if payment.state not in STANDING or payment.kind != "sale":
             continue
         usd = 0 if receipt.price_usd is None else round(receipt.price_usd * 10**8)
         token = (receipt.network, receipt.asset, receipt.asset_symbol, receipt.asset_decimals)
@@ -52,6 +53,13 @@ def fresh() -> dict[str, dict[Any, Any]]:
         seconds = (payment.settled_at - payment.created_at).total_seconds()
         number = sum(seconds > edge for edge in EDGES)
         tallies[day, receipt.merchant_id, "latency", str(number)] += 1
+    for back in RefundReceipt.objects.select_related("refund__payment"):
+        usd = 0 if back.price_usd is None else round(back.price_usd * 10**8)
+        token = (back.network, back.asset, back.asset_symbol, back.asset_decimals)
+        rule = back.refund.payment.rule_name
+        line = sales[(day_of(back.issued_at), back.merchant_id, *token, rule)]
+        for place, value in enumerate((1, back.amount, usd), start=4):
+            line[place] += value
     for event in PaymentEvent.objects.select_related("payment"):
         if event.to_state in FAILED and event.payment.kind == "sale":
             key = (day_of(event.at), event.payment.merchant_id, "failure", event.code or "other")
@@ -77,7 +85,8 @@ def counted() -> dict[str, dict[Any, Any]]:
         "sales": {
             tuple(row[:7]): tuple(row[7:])
             for row in DailySales.objects.values_list(
-                "day", "merchant_id", *token, "rule_name", "paid", "amount", "usd", "unpriced"
+                *("day", "merchant_id", *token, "rule_name", "paid", "amount", "usd", "unpriced"),
+                *("refunds", "refunded", "refunded_usd"),
             )
         },
         "tops": {

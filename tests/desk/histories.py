@@ -10,7 +10,14 @@ from typing import Any
 
 from tests.admin.rows import PAYER, USDC, make_payment
 from x402_django import clock
-from x402_django.models import ChainTransaction, Merchant, Payment, Receipt
+from x402_django.models import (
+    ChainTransaction,
+    Merchant,
+    Payment,
+    Receipt,
+    Refund,
+    RefundReceipt,
+)
 from x402_django.payments.machine import TRANSITIONS, Step, advance
 
 EURC = "0x808456652fdb597867f38412077A9182bf77359F"
@@ -42,6 +49,22 @@ def settle(payment: Payment, **fields: Any) -> None:
     )
 
 
+def give_back(payment: Payment, amount: int, usd: Decimal | None = None) -> RefundReceipt:
+    """A refund that has arrived, now, as ``payments.refunds`` leaves it."""
+    names = ("merchant", "network", "asset", "asset_symbol", "asset_decimals", "payer")
+    values = {name: getattr(payment, name) for name in names}
+    values |= {"amount": amount, "price_usd": usd}
+    now = clock.now()
+    refund = Refund.objects.create(
+        payment=payment, state="final", state_changed_at=now, created_at=now,
+        transaction=f"0x{Refund.objects.count():064x}", **values,
+    )  # fmt: skip
+    return RefundReceipt.objects.create(
+        refund=refund, issued_at=now, sender=payment.pay_to, transaction=refund.transaction,
+        resource_url=payment.resource_url, **values,
+    )  # fmt: skip
+
+
 @dataclass
 class Life:
     """A ledger to which anything may happen. The same seed, the same happenings."""
@@ -56,7 +79,9 @@ class Life:
 
     def happen(self, times: int) -> None:
         for _ in range(times):
-            self.dice.choice((self.present, self.move, self.move, self.move, self.gas))()
+            self.dice.choice(
+                (self.present, self.move, self.move, self.move, self.gas, self.give_back)
+            )()
 
     def present(self) -> None:
         self.number += 1
@@ -103,6 +128,12 @@ class Life:
         if to == "claimed" and self.dice.random() < 0.5:
             new["created_at"] = clock.now()
         advance(payment, Step(to, "", self.dice.choice(CODES)), actor="test", **new)
+
+    def give_back(self) -> None:
+        """A part of a payment has gone back for good."""
+        paid = [one for one in self.payments if one.state in ("settled", "final", "refunded")]
+        if paid:
+            give_back(self.dice.choice(paid), self.dice.randrange(1, 100))
 
     def gas(self) -> None:
         """A transaction is signed, or one that waits is mined."""

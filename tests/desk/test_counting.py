@@ -15,7 +15,7 @@ from django.db import connection
 
 from tests.admin.rows import START, make_event, make_payment, make_receipt, new_payment
 from tests.desk.books import counted, fresh
-from tests.desk.histories import Life, later, settle
+from tests.desk.histories import Life, give_back, later, settle
 from x402_django import clock
 from x402_django.desk import counting, following
 from x402_django.desk.following import count_days
@@ -109,6 +109,25 @@ def test_what_was_found_on_chain_after_all_counts_where_its_receipt_is(
         assert DailyTally.objects.get(subject="failure").day == date(2026, 3, 1)
 
 
+def test_a_refund_is_of_the_day_on_which_it_arrives(merchants: list[Merchant]) -> None:
+    with later(START):
+        payment = sell(rule_name="Articles")
+        count_days()
+    with later(START, days=2):
+        give_back(payment, 4_000, Decimal("0.004"))
+        advance(payment, Step("final"), actor="test")
+        advance(payment, Step("refunded"), actor="test")
+        count_days()
+        assert counted() == fresh()
+        days = DailySales.objects.order_by("day").values_list(
+            "day", "rule_name", "paid", "usd", "refunds", "refunded", "refunded_usd"
+        )
+        assert list(days) == [
+            (date(2026, 3, 1), "Articles", 1, 10**6, 0, 0, 0),  # the sale stands
+            (date(2026, 3, 3), "Articles", 0, 0, 1, 4_000, 400_000),
+        ]
+
+
 def test_what_is_pruned_is_gone_from_its_days(merchants: list[Merchant]) -> None:
     with later(START):
         for number in (1, 2):
@@ -175,7 +194,7 @@ class TestKilled:
             cursor = DeskCursor.objects.get()
             counted_before = counted()
             for point in range(1, 200):
-                DeskCursor.objects.update(event=cursor.event, mined_at=cursor.mined_at)
+                DeskCursor.objects.update(event=cursor.event, since=cursor.since)
                 CountedDay.objects.update(is_stale=False)
                 left = [point]
 

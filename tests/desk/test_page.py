@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from tests.admin.rows import PAYER, make_payment
-from tests.desk.histories import EURC
+from tests.desk.histories import EURC, give_back
 from tests.desk.rows import NOW, PAGE, ask, day, fail, sell, shown, values
 from x402_django.desk import figures
 from x402_django.models import ChainTransaction, CountedDay, Merchant, SettlementWallet
@@ -87,6 +88,18 @@ class TestNumbers:
         assert values(answer)["Paid requests"][0] == "2"
         assert answer.context["tokens"][0]["amount"] == "8.00 USDC"
         assert "1 payment has no price in US dollars" in answer.content.decode()
+
+    def test_what_was_given_back_is_told_beside_the_revenue(self, owner: Client) -> None:
+        assert "Refunded" not in values(shown(owner))
+        payment = sell(20, "3")
+        give_back(payment, 10**6, Decimal(1))
+        give_back(payment, 5 * 10**5, Decimal("0.5"))
+        answer = shown(owner)
+        assert values(answer)["Revenue"][0] == "$3.00"
+        assert values(answer)["Refunded"] == ("$1.50", "2 refunds, not taken from the revenue")
+        (token,) = answer.context["tokens"]
+        assert (token["amount"], token["refunded"]) == ("3.00 USDC", "1.50 USDC")
+        assert "1.50 USDC refunded" in answer.content.decode()
 
     def test_conversion_in_all_and_by_rule(self, owner: Client) -> None:
         sell(0, "1", rule_name="Articles")

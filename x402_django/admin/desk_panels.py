@@ -68,6 +68,7 @@ def _tiles(
             "value": words.number(sales.total_paid),
             "note": _against(period, Decimal(sales.total_paid), Decimal(sales.paid_before)),
         },
+        *_refunded(sales),
         {
             "name": _("Conversion"),
             "value": words.percent(figures.conversion(sales.total_paid, asked.total)),
@@ -82,6 +83,24 @@ def _tiles(
             "note": _("half within; 95 %% within %(time)s") % {"time": words.seconds(most)},
         },
     ]  # fmt: skip
+
+
+def _refunded(sales: Sales) -> list[dict[str, Any]]:
+    """For who has given something back: revenue is before that."""
+    if not sales.refunds:
+        return []
+    return [
+        {
+            "name": _("Refunded"),
+            "value": words.usd_short(sales.refunded_usd),
+            "note": ngettext(
+                "%(count)s refund, not taken from the revenue",
+                "%(count)s refunds, not taken from the revenue",
+                sales.refunds,
+            )
+            % {"count": words.number(sales.refunds)},
+        }
+    ]
 
 
 def _against(period: Period, new: Decimal, old: Decimal) -> str:

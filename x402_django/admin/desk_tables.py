@@ -73,6 +73,9 @@ def tokens(sales: Sales) -> list[Line]:
             "title": f"{token.asset} ({token.network})",
             "paid": words.number(token.paid),
             "amount": words.amount(token.amount, token.decimals, token.symbol),
+            "refunded": words.amount(token.refunded, token.decimals, token.symbol)
+            if token.refunded
+            else "",
             "usd": words.usd_short(token.usd) if token.unpriced < token.paid else words.EMPTY,
             "bar": charts.share_bar(float(token.usd / total)),
         }

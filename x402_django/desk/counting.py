@@ -4,6 +4,7 @@
 what        rows                                            whose day it is
 ==========  ==============================================  =================================
 sales       receipts whose payment stands                   the receipt's, as in the exports
+refunds     their receipts                                  the same
 latency     the same                                        the same
 tops        the same                                        the same
 failures    transitions to a state in which none is paid    the transition's
@@ -17,7 +18,7 @@ receipt and the day on which it happens, and no other.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from heapq import nlargest
 from itertools import groupby
@@ -42,6 +43,7 @@ from x402_django.models import (
     Payment,
     PaymentEvent,
     Receipt,
+    RefundReceipt,
 )
 from x402_django.models.desk import USD_UNIT
 from x402_django.payments.machine import PAID
@@ -54,6 +56,8 @@ TOP: Final = 50
 CODES: Final = 40
 OTHER: Final = "other"
 
+#: The money came. What was given back since is a refund, and does not undo the sale.
+STANDING: Final = (*PAID, State.REFUNDED)
 #: Nothing was paid, or what was paid is gone again.
 FAILED: Final = (
     State.REJECTED,
@@ -91,7 +95,7 @@ def count_day(day: date) -> bool:
 #: Of the rows of a day, and not to be looked up: SQLite would take an index on either, which has
 #: nearly every payment in it, for a better beginning than the day.
 _IS_SALE: Final = Exact(Coalesce("payment__kind", Value("")), Payment.Kind.SALE)
-_STANDS: Final = In(Coalesce("payment__state", Value("")), [str(state) for state in PAID])
+_STANDS: Final = In(Coalesce("payment__state", Value("")), [str(state) for state in STANDING])
 
 
 def _standing(day: date, alias: str) -> Any:
@@ -113,8 +117,11 @@ _TIME: Final = ExpressionWrapper(
 )
 
 
+#: What sales of a day are added up by, beside the rule.
+_KEYS: Final = ("merchant_id", "network", "asset", "asset_symbol", "asset_decimals")
+
+
 def _sales(day: date, alias: str) -> Iterator[models.Model]:
-    keys = ("merchant_id", "network", "asset", "asset_symbol", "asset_decimals")
     within = {
         f"within_{number}": Count("pk", filter=Q(time__lte=end))
         for number, end in enumerate(latency.ends())
@@ -122,7 +129,7 @@ def _sales(day: date, alias: str) -> Iterator[models.Model]:
     rows = (
         _standing(day, alias)
         .annotate(time=_TIME, rule_name=F("payment__rule_name"))
-        .values(*keys, "rule_name")
+        .values(*_KEYS, "rule_name")
         .annotate(
             paid=Count("pk"),
             sum=ExactSum("amount"),
@@ -132,22 +139,48 @@ def _sales(day: date, alias: str) -> Iterator[models.Model]:
         )
     )
     bins: dict[int, Counter[int]] = defaultdict(Counter)
+    sales: dict[tuple[Any, ...], DailySales] = {}
     for row in rows:
         below = 0
         for number, name in enumerate(within):
             bins[row["merchant_id"]][number] += row[name] - below
             below = row[name]
         bins[row["merchant_id"]][latency.BINS - 1] += row["paid"] - below
-        yield DailySales(
-            day=day,
-            **{key: row[key] for key in (*keys, "rule_name", "paid", "unpriced")},
-            amount=row["sum"],
-            usd=int(row["usd"]),
-        )
+        line = _line(sales, day, row)
+        line.paid, line.unpriced = row["paid"], row["unpriced"]
+        line.amount, line.usd = row["sum"], int(row["usd"])
+    for row in _refunds(day, alias):
+        line = _line(sales, day, row)
+        line.refunds, line.refunded = row["count"], row["sum"]
+        line.refunded_usd = int(row["usd"])
+    yield from sales.values()
     for merchant, counts in bins.items():
         for number, count in counts.items():
             if count:
                 yield _tally(day, merchant, DailyTally.Subject.LATENCY, str(number), count)
+
+
+def _line(
+    sales: dict[tuple[Any, ...], DailySales], day: date, row: Mapping[str, Any]
+) -> DailySales:
+    """The line of ``sales`` that ``row`` belongs to, with nothing in it if it is new."""
+    values = {name: row[name] for name in (*_KEYS, "rule_name")}
+    key = tuple(values.values())
+    if key not in sales:
+        sales[key] = DailySales(day=day, **values, paid=0, amount=0, usd=0, unpriced=0)
+    return sales[key]
+
+
+def _refunds(day: date, alias: str) -> Any:
+    begin, end = bounds(day)
+    return (
+        RefundReceipt.objects.using(alias)
+        .filter(issued_at__gte=begin, issued_at__lt=end)
+        .order_by()
+        .annotate(rule_name=F("refund__payment__rule_name"))
+        .values(*_KEYS, "rule_name")
+        .annotate(count=Count("pk"), sum=ExactSum("amount"), usd=Sum(_UNITS, default=0))
+    )
 
 
 def _tops(day: date, alias: str) -> Iterator[models.Model]:

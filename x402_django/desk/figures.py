@@ -90,11 +90,12 @@ class Token:
     amount: int = 0
     usd: Decimal = Decimal(0)
     unpriced: int = 0
+    refunded: int = 0
 
 
 @dataclass(slots=True)
 class Sales:
-    """Receipts that stand; dollars as priced."""
+    """Receipts that stand, and refunds that arrived; dollars as priced."""
 
     tokens: list[Token] = field(default_factory=list)
     #: By the first day of a bar, in their order, then by token.
@@ -103,6 +104,8 @@ class Sales:
     total_usd: Decimal = Decimal(0)
     total_paid: int = 0
     unpriced: int = 0
+    refunds: int = 0
+    refunded_usd: Decimal = Decimal(0)
     #: Of as many days before.
     usd_before: Decimal = Decimal(0)
     paid_before: int = 0
@@ -117,8 +120,9 @@ def sales(period: Period) -> Sales:
         period.rows(DailySales, period.before)
         .values_list("day", "network", "asset", "asset_symbol", "asset_decimals")
         .annotate(Sum("paid"), ExactSum("amount"), Sum("usd"), Sum("unpriced"))
+        .annotate(Sum("refunds"), ExactSum("refunded"), Sum("refunded_usd"))
     )
-    for day, network, asset, symbol, decimals, paid, amount, units, unpriced in rows:
+    for day, network, asset, symbol, decimals, paid, amount, units, unpriced, *back in rows:
         usd = dollars(units)
         if day < period.first:
             found.usd_before += usd
@@ -130,6 +134,9 @@ def sales(period: Period) -> Sales:
         token.amount += amount
         token.usd += usd
         token.unpriced += int(unpriced)
+        token.refunded += back[1]
+        found.refunds += int(back[0])
+        found.refunded_usd += dollars(back[2])
         found.usd[bar][key] += usd
         found.paid[bar] += int(paid)
     found.tokens = sorted(tokens.values(), key=lambda one: (-one.usd, -one.paid, one.network))

@@ -2,10 +2,11 @@
 
 Every transition of a payment is an append-only event, so new events name the days to count: their
 own, and that of the payment's receipt. They are read in the order of their keys
-(``payments.following``); what gas has cost is known when a transaction was seen mined. The days are
-marked first and the cursor moves after that, and a day is counted in one transaction with taking
-its mark away. So whatever is killed where, and however many run at once, a day whose rows are not
-those of the ledger is marked, or what will mark it lies after the cursor.
+(``payments.following``); what gas has cost is known when a transaction was seen mined, and a refund
+when it has its receipt. The days are marked first and the cursor moves after that, and a day is
+counted in one transaction with taking its mark away. So whatever is killed where, and however many
+run at once, a day whose rows are not those of the ledger is marked, or what will mark it lies after
+the cursor.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from x402_django.models import (
     DeskCursor,
     PaymentEvent,
     Receipt,
+    RefundReceipt,
 )
 from x402_django.models.desk import day_of
 from x402_django.payments.following import OVERLAP, last_before
@@ -80,7 +82,7 @@ def rebuild() -> int:
     since = clock.now() - OVERLAP
     place = {
         "event": last_before(PaymentEvent, "at", since),
-        "mined_at": since,
+        "since": since,
         "time_zone": zone_name(),
     }
     with transaction.atomic(using=router.db_for_write(DeskCursor)):
@@ -102,10 +104,10 @@ def mark_changed() -> None:
     newest = PaymentEvent.objects.aggregate(pk=Max("pk"))["pk"] or 0
     for start in range(cursor.event, newest, CHUNK):
         CountedDay.mark(_days_of_events(start, start + CHUNK))
-    CountedDay.mark(_days_of_gas(cursor.mined_at))
+    CountedDay.mark(_days_of_gas(cursor.since) | _days_of_refunds(cursor.since))
     # Unless another run has moved it meanwhile, which has seen the same.
-    DeskCursor.objects.filter(event=cursor.event, mined_at=cursor.mined_at).update(
-        event=behind, mined_at=since
+    DeskCursor.objects.filter(event=cursor.event, since=cursor.since).update(
+        event=behind, since=since
     )
 
 
@@ -120,10 +122,16 @@ def _days_of_gas(since: datetime) -> set[date]:
     return set(rows.values_list(day_of("created_at"), flat=True).distinct())
 
 
+def _days_of_refunds(since: datetime) -> set[date]:
+    rows = RefundReceipt.objects.filter(issued_at__gte=since).order_by()
+    return set(rows.values_list(day_of("issued_at"), flat=True).distinct())
+
+
 def _days_of_ledger() -> list[date]:
     moments: list[datetime] = []
     for model, moment in (
         (Receipt, "issued_at"),
+        (RefundReceipt, "issued_at"),
         (PaymentEvent, "at"),
         (ChainTransaction, "created_at"),
     ):

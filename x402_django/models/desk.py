@@ -82,8 +82,8 @@ class DeskCursor(models.Model):
     single = models.PositiveSmallIntegerField(default=1, editable=False)
     #: The key of the last ``PaymentEvent`` that need not be looked at again.
     event = models.PositiveBigIntegerField(default=0)
-    #: Transactions that were seen mined before then need not be looked at again.
-    mined_at = models.DateTimeField()
+    #: Nor need what was mined, or given back, before then.
+    since = models.DateTimeField()
     #: In which days are cut. Another one, and all are counted anew.
     time_zone = models.CharField(max_length=64)
 
@@ -115,7 +115,10 @@ class _OfDay(models.Model):
 
 
 class DailySales(_OfDay):
-    """What stands of the receipts that were issued on a day, by where and how it was paid."""
+    """What stands of the receipts that were issued on a day, by where and how it was paid.
+
+    And the refunds that arrived on it, which are of any day's sales: they are not taken from them.
+    """
 
     network = models.CharField(_("network"), max_length=64)
     asset = models.CharField(_("token contract"), max_length=44)
@@ -128,6 +131,11 @@ class DailySales(_OfDay):
     usd = models.BigIntegerField(_("US dollars, in units of 0.00000001"))
     #: How many of ``paid`` have no price in dollars and are not in ``usd``.
     unpriced = models.PositiveBigIntegerField(_("without a price in US dollars"))
+    refunds = models.PositiveBigIntegerField(_("refunds"), default=0)
+    refunded = Uint256Field(_("amount given back"), default=0)
+    refunded_usd = models.BigIntegerField(
+        _("given back, in units of 0.00000001 US dollars"), default=0
+    )
 
     class Meta(_OfDay.Meta):
         verbose_name = _("sales of a day")

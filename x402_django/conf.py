@@ -64,6 +64,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "REFUND_WALLETS": (),
     "RECEIPT_FONT": None,
     "COUNTRY_HEADER": None,
+    "CLIENT_ADDRESS_HEADER": None,
     "REFUND_APPROVAL_ABOVE": Decimal("100"),
     "CHALLENGE_COUNT_INTERVAL": 10.0,
 }
@@ -114,6 +115,11 @@ class X402Settings:
     def country_header(self) -> str:
         """The header in which a trusted proxy says the country; empty: nothing is believed."""
         return str(self._get("COUNTRY_HEADER") or "")
+
+    @property
+    def client_address_header(self) -> str:
+        """The header in which a proxy says the client's address; empty: the connection's."""
+        return str(self._get("CLIENT_ADDRESS_HEADER") or "")
 
     @property
     def receipt_font(self) -> str | None:

@@ -1,5 +1,6 @@
 """The merchant's data and the ledger."""
 
+from x402_django.models.alerts import Alert
 from x402_django.models.chain import (
     ChainTransaction,
     ChainTransactionItem,
@@ -40,6 +41,7 @@ from x402_django.models.service import FacilitatorKey, FacilitatorUsage, ListedR
 from x402_django.models.sign_ins import SpentNonce
 
 __all__ = [
+    "Alert",
     "ChainNotice",
     "ChainScan",
     "ChainTransaction",

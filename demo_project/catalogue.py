@@ -68,7 +68,7 @@ def _shelf(request: HttpRequest, item: Item) -> Shelf:
         quote = quote_request(request, _options(view), item.route)
     except PriceNotConfigured:
         return Shelf(item, "not for sale at the moment", ())
-    if quote is None:
+    if quote is None or quote.is_free:
         return Shelf(item, "free", ())
     offers = tuple(format_amount(one.amount, one.decimals, one.symbol) for one in quote.offers)
     price = f"${quote.price_usd.normalize():f}" if quote.price_usd is not None else offers[0]

@@ -63,6 +63,7 @@ DEFAULTS: Final[dict[str, Any]] = {
     "WEBHOOKS_ALLOW_PRIVATE": False,
     "REFUND_WALLETS": (),
     "RECEIPT_FONT": None,
+    "COUNTRY_HEADER": None,
     "REFUND_APPROVAL_ABOVE": Decimal("100"),
     "CHALLENGE_COUNT_INTERVAL": 10.0,
 }
@@ -108,6 +109,11 @@ class X402Settings:
     def cors_origins(self) -> tuple[str, ...]:
         """Origins whose pages may buy; ``"*"`` among them: all."""
         return tuple(self._get("CORS_ORIGINS"))
+
+    @property
+    def country_header(self) -> str:
+        """The header in which a trusted proxy says the country; empty: nothing is believed."""
+        return str(self._get("COUNTRY_HEADER") or "")
 
     @property
     def receipt_font(self) -> str | None:

@@ -78,6 +78,10 @@ DEFAULT_MERCHANT: Final = 1
 MAX_SESSION_ACCESS: Final = 366 * 24 * 60 * 60
 
 
+#: What a rule does: ask for its price, or let in free of charge.
+EFFECT_CHARGE: Final = "charge"
+EFFECT_FREE: Final = "free"
+
 #: What a price buys: one request, a pass, or credits to be spent later.
 GRANT_REQUEST: Final = "request"
 GRANT_PASS: Final = "pass"  # noqa: S105

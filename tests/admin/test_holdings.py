@@ -33,6 +33,7 @@ FORM = {
     "url_names": ["shop:article"],
     "price_usd": "0.20",
     "grants": "pass",
+    "effect": "charge",
 }
 
 

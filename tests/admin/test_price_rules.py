@@ -37,6 +37,7 @@ def form(**changes: Any) -> dict[str, Any]:
         "token_amount": "",
         "payment_methods": [],
         "grants": "request",
+        "effect": "charge",
         "flow": "",
         "description": "Today's weather",
         "mime_type": "application/json",

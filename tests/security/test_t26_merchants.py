@@ -180,6 +180,7 @@ def test_t26_nobody_takes_a_page_or_a_payee_of_others(
         "priority": "99",
         "price_usd": "0.01",
         "grants": "request",
+        "effect": "charge",
         "payment_methods": [mine.pk],
     }
     form |= dict.fromkeys(("valid_from_0", "valid_from_1", "valid_until_0", "valid_until_1"), "")

@@ -58,6 +58,8 @@ def preview_rule(
     compiled = compile_rule(rule, active, default)
     if compiled.error:
         return Preview(problems=(compiled.error,))
+    if compiled.is_free:
+        return Preview(problems=(_("Nobody is asked: whom this rule is for is let in, free."),))
     try:
         offers = name_settlers(compiled.offers)
     except FacilitatorUnavailable:

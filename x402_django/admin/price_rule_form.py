@@ -6,14 +6,17 @@ from typing import Any, cast
 
 from django import forms
 from django.contrib.admin.widgets import FilteredSelectMultiple
+from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
+from django.utils import dates
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from x402_django.admin.display import usd
 from x402_django.admin.routes import named_routes
 from x402_django.admin.scoping import MerchantFormMixin
-from x402_django.constants import DEFAULT_MERCHANT
+from x402_django.conf import x402
+from x402_django.constants import DEFAULT_MERCHANT, EFFECT_FREE
 from x402_django.exceptions import ConfigurationError
 from x402_django.models import MerchantPage, PaymentMethod, PriceRule
 from x402_django.pricing.methods import OfferTemplate, method_template, offers_for
@@ -25,6 +28,30 @@ _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 #: Fields without which there is nothing to preview.
 PRICE_FIELDS = ("price_usd", "token_amount", "payment_methods", "__all__")
+
+
+WEEKDAYS = dates.WEEKDAYS
+
+
+class TextsField(forms.CharField):
+    """A list of texts, one a line, or apart by a ``separator``."""
+
+    def __init__(self, *args: Any, separator: str = "\n", **kwargs: Any) -> None:
+        self.separator = separator
+        super().__init__(*args, **kwargs)
+
+    def prepare_value(self, value: Any) -> Any:
+        """As it is edited."""
+        glue = "\n" if self.separator == "\n" else f"{self.separator} "
+        return glue.join(value) if isinstance(value, list) else value
+
+    def to_python(self, value: Any) -> Any:
+        """As it is stored."""
+        texts = value if isinstance(value, list) else str(value or "").split(self.separator)
+        return [text.strip() for text in texts if text.strip()]
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return bool(list(initial or ()) != self.to_python(data))
 
 
 class PriceRuleForm(MerchantFormMixin, forms.ModelForm):  # type: ignore[type-arg]
@@ -44,6 +71,35 @@ class PriceRuleForm(MerchantFormMixin, forms.ModelForm):  # type: ignore[type-ar
         help_text=_("None chosen: every method. HEAD costs what GET costs."),
     )
 
+    groups = forms.MultipleChoiceField(
+        label=_("Groups"),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("Members of any of them. None chosen: anybody."),
+    )
+    weekdays = forms.TypedMultipleChoiceField(
+        label=_("Days of the week"),
+        required=False,
+        choices=list(WEEKDAYS.items()),
+        coerce=int,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("None chosen: every day."),
+    )
+    countries = TextsField(
+        label=_("Countries"),
+        required=False,
+        separator=",",
+        help_text=_("Two letters each, as your proxy says in X402['COUNTRY_HEADER']: DE, AT."),
+    )
+    header_values = TextsField(
+        label=_("Values of the header"),
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 2, "cols": 60, "spellcheck": "false"}),
+        help_text=_(
+            "One a line; any of them, exactly. Empty: whatever it says. A secret can be written as "
+            "sha256: and its SHA-256 in hexadecimal."
+        ),
+    )
     pass_pages = forms.MultipleChoiceField(
         label=_("Pass: also opens"),
         required=False,
@@ -63,6 +119,16 @@ class PriceRuleForm(MerchantFormMixin, forms.ModelForm):  # type: ignore[type-ar
             "methods",
             "valid_from",
             "valid_until",
+            "effect",
+            "audience",
+            "groups",
+            "permission",
+            "header_name",
+            "header_values",
+            "countries",
+            "hours_from",
+            "hours_until",
+            "weekdays",
             "price_usd",
             "token_amount",
             "unit_price_usd",
@@ -84,11 +150,38 @@ class PriceRuleForm(MerchantFormMixin, forms.ModelForm):  # type: ignore[type-ar
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if "groups" in self.fields:
+            cast("forms.ChoiceField", self.fields["groups"]).choices = self._groups()
         for name in ("url_names", "pass_pages"):
             if name in self.fields:
                 cast("forms.ChoiceField", self.fields[name]).choices = self._pages(name)
         if self.instance.price_usd is not None:
             self.initial["price_usd"] = usd(self.instance.price_usd).removeprefix("$")
+
+    def _groups(self) -> list[tuple[str, str]]:
+        """The site's groups; and those of the rule that are gone, in whom nobody is."""
+        groups = [(str(pk), name) for pk, name in Group.objects.values_list("pk", "name")]
+        known = {pk for pk, _name in groups}
+        gone = gettext("group %(key)s (deleted: nobody is in it)")
+        stored = (str(one) for one in self.instance.groups or ())
+        return groups + [(one, gone % {"key": one}) for one in stored if one not in known]
+
+    def clean_groups(self) -> list[int]:
+        """As keys."""
+        return [int(one) for one in self.cleaned_data["groups"]]
+
+    def clean_countries(self) -> list[str]:
+        """In capitals; only where there is somebody to say from where a visitor is."""
+        countries = [one.upper() for one in self.cleaned_data["countries"]]
+        if countries and not x402.country_header:
+            raise ValidationError(
+                _(
+                    "This site does not know countries: X402['COUNTRY_HEADER'] has to name the "
+                    "header in which its proxy tells them."
+                ),
+                code="no_country_header",
+            )
+        return countries
 
     def _pages(self, field: str) -> list[tuple[str, str]]:
         choices = [(route.name, route.label) for route in named_routes()]
@@ -106,7 +199,8 @@ class PriceRuleForm(MerchantFormMixin, forms.ModelForm):  # type: ignore[type-ar
             )
         if "merchant" not in self.errors:
             self._check_merchant()
-        if not any(name in self.errors for name in PRICE_FIELDS):
+        is_free = self.cleaned_data.get("effect") == EFFECT_FREE
+        if not is_free and not any(name in self.errors for name in PRICE_FIELDS):
             self._check_price()
         return self.cleaned_data
 

@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import render
+from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
@@ -18,7 +19,9 @@ from x402_django.admin import display
 from x402_django.admin.history import RecordsValues
 from x402_django.admin.preview import Preview, preview_rule
 from x402_django.admin.price_rule_form import PRICE_FIELDS, PriceRuleForm
-from x402_django.admin.scoping import MerchantOwned
+from x402_django.admin.scoping import MerchantOwned, merchants_of
+from x402_django.admin.try_out import TryOutForm, try_out
+from x402_django.constants import EFFECT_FREE
 from x402_django.models import PreviousPrice, PriceRule
 from x402_django.pricing.money import format_amount
 
@@ -49,10 +52,31 @@ class PriceRuleAdmin(MerchantOwned, RecordsValues):
     list_filter = ("active", "flow")
     search_fields = ("name", "key", "description")
     change_form_template = "admin/x402_django/price_rule_form.html"
+    change_list_template = "admin/x402_django/price_rule_list.html"
     readonly_fields = ("previous_prices_shown",)
     fieldsets = (
         (None, {"fields": ("merchant", "name", "active", "priority")}),
         (_("Applies to"), {"fields": ("url_names", "key", "methods", "valid_from", "valid_until")}),
+        (
+            _("For whom and when"),
+            {
+                "description": _(
+                    "All that is given here must hold; of the rules on a page, the one of the "
+                    "highest priority that applies is used. Try it with “Try a price”."
+                ),
+                "fields": (
+                    "effect",
+                    "audience",
+                    "groups",
+                    "permission",
+                    "header_name",
+                    "header_values",
+                    "countries",
+                    ("hours_from", "hours_until"),
+                    "weekdays",
+                ),
+            },
+        ),
         (
             _("Price"),
             {"fields": ("price_usd", "token_amount", "unit_price_usd", "payment_methods", "flow")},
@@ -103,7 +127,10 @@ class PriceRuleAdmin(MerchantOwned, RecordsValues):
             self.admin_site.admin_view(self.preview_view),
             name="x402_django_pricerule_preview",
         )
-        return [preview, *super().get_urls()]
+        try_out = path(
+            "try/", self.admin_site.admin_view(self.try_view), name="x402_django_pricerule_try"
+        )
+        return [preview, try_out, *super().get_urls()]
 
     def changeform_view(
         self,
@@ -121,6 +148,24 @@ class PriceRuleAdmin(MerchantOwned, RecordsValues):
             **(extra_context or {}),
         }
         return super().changeform_view(request, object_id, form_url, context)
+
+    def try_view(self, request: HttpRequest) -> HttpResponse:
+        """What a request would cost, and why. Nothing is made, nobody is asked."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        asked = request.GET if "url" in request.GET else None
+        form = TryOutForm(asked, asker=request.user)
+        answer = try_out(form.cleaned_data, merchants_of(request)) if form.is_valid() else None
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": _now("Try a price"),
+            "form": form,
+            "answer": answer,
+            "media": self.media + form.media,
+        }
+        template = "admin/x402_django/try_out.html"
+        return TemplateResponse(request, template, context, status=400 if form.errors else 200)
 
     def preview_view(self, request: HttpRequest) -> HttpResponse:
         """The preview of the posted form. Nothing is saved."""
@@ -185,6 +230,8 @@ class PriceRuleAdmin(MerchantOwned, RecordsValues):
 
 def _price_in_words(rule: PriceRule, price: PriceRule | PreviousPrice) -> str:
     """A price that ``rule`` has or had."""
+    if price is rule and rule.effect == EFFECT_FREE:
+        return _now("free")
     if price.price_usd is not None:
         return display.usd(price.price_usd)
     amount = price.token_amount or 0

@@ -134,7 +134,7 @@ def terms_of(
     rule = rules.find(key=key, url_name=name or None, method=method)
     try:
         if rule is not None:
-            return None if rule.error else _terms_of_rule(rule, options)
+            return None if rule.error or rule.is_free else _terms_of_rule(rule, options)
         return _terms_of_code(options, rules, rules.owner_of(key=key, url_name=name or None))
     except ConfigurationError:
         return None  # asking for it is answered 503, and logged

@@ -39,6 +39,7 @@ from x402_django.http.matching import match_quote, refused_by_view
 from x402_django.http.paywall import is_paywall_script
 from x402_django.http.resource import payment_headers, request_facts
 from x402_django.http.transfers import PROOF_NOT_JUDGED, presented_proof
+from x402_django.models.entries import FreeEntry
 from x402_django.payments.authenticity import refuse_forgery
 from x402_django.payments.claims import claim
 from x402_django.payments.deferred import defer
@@ -86,6 +87,9 @@ logger = logging.getLogger("x402_django.http")
 def open_gate(request: HttpRequest, state: GateState, quote: Quote) -> HttpResponseBase | None:
     """Answer instead of the view, or return None when the view may run as paid."""
     state.quote = quote
+    if quote.is_free:
+        let_in_free(request, state, quote)
+        return None
     try:
         proof = presented_proof(request, quote)
         if proof is not None:
@@ -117,6 +121,13 @@ def open_gate(request: HttpRequest, state: GateState, quote: Quote) -> HttpRespo
     except DatabaseTrouble:
         logger.exception("The ledger is out of reach; the payment was not accepted.")
         return responses.error_response(request, 503, ServiceUnavailable())
+
+
+def let_in_free(request: HttpRequest, state: GateState, quote: Quote) -> None:
+    """By a rule that says so; a payment that the request brings is not taken."""
+    state.free = FreeEntry(reason=quote.rule_name, rule_id=quote.rule_id)
+    request.payment = state.free  # type: ignore[attr-defined]
+    logger.info("%s %s is free by the rule “%s”.", request.method, request.path, quote.rule_name)
 
 
 def _admit_returning(
@@ -298,6 +309,8 @@ def _close_for_holder(
 ) -> HttpResponseBase:
     """After a view that was let in by what was bought before: charge the use, or give it back."""
     use = state.use
+    if state.free is not None:
+        return responses.private(response)
     if state.access is None and use is None:
         return response
     if response.status_code >= 400 or responses.is_login_redirect(request, response):

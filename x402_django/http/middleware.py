@@ -243,6 +243,8 @@ def _answer_asked(
     request: HttpRequest, state: GateState, response: HttpResponseBase
 ) -> HttpResponseBase | None:
     """What becomes of a request whose view asked for payment. None: run the view again."""
+    if state.asked is not None and state.asked.is_free:
+        return _take_payment(request, state, response)
     if (
         carries_payment(request)
         or may_enter(request)
@@ -284,6 +286,10 @@ def _leave(
     request: HttpRequest, response: HttpResponseBase, state: GateState | None = None
 ) -> HttpResponseBase:
     """The last touch to an answer of what is for sale, whoever gave it."""
+    asked = getattr(request, ATTRIBUTE).consulted
+    if asked:
+        # Which price applies, or that none does, is not the same for everybody (threat 16).
+        responses.private(response, *sorted(asked))
     if state is not None and not (state.is_sold or state.is_open):
         return response
     if x402.robots_tag:

@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from x402_django.facilitators.settlers import name_settlers
+from x402_django.http.state import ATTRIBUTE, GateState
 from x402_django.pricing import PaidViewOptions, Quote, quote_request
+from x402_django.pricing.conditions import Asker
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -17,9 +19,17 @@ def quote_for(
 ) -> Quote | None:
     """``quote_request``, with the wallets that are to settle named in the offers.
 
+    What the rules' conditions have looked at is noted on the request: the answer varies on it.
+
     Raises as that, and FacilitatorUnavailable where nothing is left to offer.
     """
-    quote = quote_request(request, options, url_name)
+    asker = Asker(request)
+    try:
+        quote = quote_request(request, options, url_name, asker)
+    finally:
+        state: GateState | None = getattr(request, ATTRIBUTE, None)
+        if state is not None:
+            state.consulted |= asker.consulted
     return None if quote is None else with_settlers(quote)
 
 

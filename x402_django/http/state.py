@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from x402_django.exceptions import PaymentRefused
     from x402_django.models import HoldingUse, Payment
+    from x402_django.models.entries import FreeEntry
     from x402_django.pricing import Quote
     from x402_django.protocol.types import SignedPayment
 
@@ -50,6 +51,10 @@ class GateState:
     access: Payment | None = None
     #: What was taken for it of a pass or of credits.
     use: HoldingUse | None = None
+    #: Why it is free of charge, where a rule lets it in so.
+    free: FreeEntry | None = None
+    #: Request headers that decided which price rule applies.
+    consulted: set[str] = field(default_factory=set)
     #: The payment has come with this very request, and with no earlier one.
     is_new: bool = False
     #: The purchase whose token the answer is to carry.
@@ -65,7 +70,12 @@ class GateState:
     @property
     def is_open(self) -> bool:
         """Whether the view may run as paid, or as paid for earlier."""
-        return self.payment is not None or self.access is not None or self.use is not None
+        return (
+            self.payment is not None
+            or self.access is not None
+            or self.use is not None
+            or self.free is not None
+        )
 
     @property
     def settles_after_view(self) -> bool:

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from x402_django.constants import (
     DEFAULT_MERCHANT,
+    EFFECT_FREE,
     FLOW_AUTHORIZATION,
     FLOW_DEFERRED,
     FLOW_UPFRONT,
@@ -27,6 +28,7 @@ from x402_django.constants import (
 from x402_django.models.fields import Uint256Field
 from x402_django.models.merchant import Merchant
 from x402_django.models.previous_prices import PriceRuleQuerySet, keeping_price
+from x402_django.models.rule_conditions import HasConditions, condition_constraints
 from x402_django.models.rule_grants import SellsGrants, grant_constraints
 
 validate_caip2 = RegexValidator(
@@ -215,7 +217,7 @@ class PaymentMethod(models.Model):
         return self.name
 
 
-class PriceRule(SellsGrants, models.Model):
+class PriceRule(HasConditions, SellsGrants, models.Model):
     """What the merchant charges for views, as a row.
 
     A rule applies to a view that names its ``key`` in code, or whose URL name is in
@@ -327,7 +329,8 @@ class PriceRule(SellsGrants, models.Model):
             models.UniqueConstraint(fields=["merchant", "name"], name="x402_rule_name_uniq"),
             models.CheckConstraint(
                 condition=Q(price_usd__isnull=False, token_amount__isnull=True)
-                | Q(price_usd__isnull=True, token_amount__isnull=False),
+                | Q(price_usd__isnull=True, token_amount__isnull=False)
+                | Q(effect=EFFECT_FREE, price_usd__isnull=True, token_amount__isnull=True),
                 name="x402_rule_one_price",
                 violation_error_message=_(
                     "Give either a price in US dollars or a price in token units."
@@ -341,6 +344,7 @@ class PriceRule(SellsGrants, models.Model):
                 violation_error_message=_("“Valid from” must be before “valid until”."),
             ),
             *grant_constraints(),
+            *condition_constraints(),
         ]
         indexes = [models.Index(fields=["key"], name="x402_rule_key_idx")]
 

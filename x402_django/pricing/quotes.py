@@ -21,6 +21,7 @@ from x402_django.constants import (
 )
 from x402_django.exceptions import ConfigurationError, PriceNotConfigured
 from x402_django.pricing.cache import current_rules
+from x402_django.pricing.conditions import Asker
 from x402_django.pricing.grants import Grant
 from x402_django.pricing.options import PaidViewOptions
 from x402_django.pricing.payees import Payee, paid_to
@@ -48,6 +49,8 @@ class Quote:
     merchant_id: int = DEFAULT_MERCHANT
     #: Seconds for which a browser that has paid may come back.
     session_access: int = 0
+    #: Whoever asks is let in free of charge, by the rule of this name.
+    is_free: bool = False
     #: What paying it buys beside this request; None: nothing.
     grant: Grant | None = None
     #: Whether credits may be spent on it.
@@ -90,26 +93,37 @@ class RuleSource:
     payee: Payee | None
     url_name: str | None
     method: str
+    asker: Asker
 
 
 def quote_request(
-    request: HttpRequest, options: PaidViewOptions | None, url_name: str | None
+    request: HttpRequest,
+    options: PaidViewOptions | None,
+    url_name: str | None,
+    asker: Asker | None = None,
+    at: datetime | None = None,
 ) -> Quote | None:
     """The Quote for ``request``; None when nothing prices it (only if ``options`` is None).
 
     Order: a rule in force by key, a rule in force by URL name, the price in code. The merchant's
     data wins over the developer's, so that a price can be changed without a deploy.
 
-    Raises PriceNotConfigured when the view is paid and no price can be quoted.
+    ``asker`` is who asks, for the rules' conditions; the request's by default. ``at`` is when.
+
+    Raises PriceNotConfigured when the view is paid and no price can be quoted, or a condition
+    cannot be judged as the site is set up; ServiceUnavailable when it cannot be at the moment.
     """
+    asker = asker or Asker(request)
     if options is not None:
         _refuse_unknown(options.extensions)
     rules = current_rules()
     method = request.method or "GET"
-    rule = rules.find(key=options.rule if options else None, url_name=url_name, method=method)
+    rule = rules.find(
+        key=options.rule if options else None, url_name=url_name, method=method, at=at, asker=asker
+    )
     payee = options.payee_for(request) if options and options.pay_to is not None else None
     if rule is not None:
-        return _quote_from_rule(RuleSource(rules, rule, options, payee, url_name, method))
+        return _quote_from_rule(RuleSource(rules, rule, options, payee, url_name, method, asker))
     if options is None:
         return None
     if options.price is None:
@@ -169,6 +183,8 @@ def _extensions_of_rule(
 
 def _quote_from_rule(source: RuleSource) -> Quote:
     rule, options = source.rule, source.options
+    if rule.is_free:
+        return _free(rule)
     if rule.error:
         raise PriceNotConfigured(f"The price rule “{rule.name}” cannot be used: {rule.error}")
     code_flow = options.flow if options else None
@@ -202,6 +218,20 @@ def _quote_from_rule(source: RuleSource) -> Quote:
     )
 
 
+def _free(rule: CompiledRule) -> Quote:
+    return Quote(
+        offers=(),
+        flow=FLOW_AUTHORIZATION,
+        description="",
+        mime_type="",
+        price_usd=None,
+        rule_id=rule.pk,
+        rule_name=rule.name,
+        merchant_id=rule.merchant_id,
+        is_free=True,
+    )
+
+
 def _flow_of(rule: CompiledRule, of_code: str | None, method: str) -> str:
     """When the money moves. What is used later is bought with money that has moved."""
     flow = rule.flow or of_code or default_flow(method, rule.price_usd)
@@ -226,8 +256,9 @@ def earlier_quotes(quote: Quote) -> Iterator[Quote]:
         url_name=source.url_name,
         method=source.method,
         at=now - timedelta(seconds=x402.price_grace),
+        asker=source.asker,
     )
-    if before is None or before is source.rule or before.error:
+    if before is None or before is source.rule or before.error or before.is_free:
         return
     then = replace(source, rule=before)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from x402_django import clock
 from x402_django.conf import x402
-from x402_django.constants import DEFAULT_MERCHANT
+from x402_django.constants import DEFAULT_MERCHANT, EFFECT_FREE
 from x402_django.exceptions import ConfigurationError
+from x402_django.pricing.conditions import NOBODY, Asker, Conditions, compile_conditions
 from x402_django.pricing.grants import Grant, compile_grant
 from x402_django.pricing.methods import (
     OfferTemplate,
@@ -72,16 +73,30 @@ class CompiledRule:
     grant: Grant | None = None
     #: Whether credits may be spent on it.
     takes_credits: bool = False
+    #: For whom and when; None: for everybody, always.
+    conditions: Conditions | None = None
+    #: Whom it is for is let in free of charge.
+    is_free: bool = False
     #: The newest first.
     earlier: tuple[EarlierTerms, ...] = ()
     error: str = ""
 
+    def is_for(self, asker: Asker, moment: datetime) -> bool:
+        """Whether its conditions hold. Raises as ``Conditions.hold``."""
+        return self.conditions is None or self.conditions.hold(asker, moment)
+
     def in_force(self, method: str, now: datetime) -> bool:
         """Whether the rule applies to HTTP ``method`` at ``now``. HEAD costs what GET costs."""
+        return self.is_valid_at(now) and self.takes(method)
+
+    def is_valid_at(self, now: datetime) -> bool:
+        """Whether ``now`` is between its dates."""
         if self.valid_from is not None and now < self.valid_from:
             return False
-        if self.valid_until is not None and now >= self.valid_until:
-            return False
+        return self.valid_until is None or now < self.valid_until
+
+    def takes(self, method: str) -> bool:
+        """Whether it is for HTTP ``method``. HEAD is as GET."""
         if not self.methods or method not in LISTABLE_METHODS:
             return True
         return ("GET" if method == "HEAD" else method) in self.methods
@@ -107,23 +122,35 @@ class RuleSet:
     )
 
     def find(
-        self, *, key: str | None, url_name: str | None, method: str, at: datetime | None = None
+        self,
+        *,
+        key: str | None,
+        url_name: str | None,
+        method: str,
+        at: datetime | None = None,
+        asker: Asker = NOBODY,
     ) -> CompiledRule | None:
         """The rule in force: by key first, then by URL name; each list is in priority order.
 
         Only rules of the merchant whose page it is (see ``owner_of``).
 
-        ``at`` is when; now by default. Of the rules as they are today in any case.
+        ``at`` is when; now by default. Of the rules as they are today in any case. ``asker`` is
+        who asks; by default nobody in particular. Raises as ``Conditions.hold``.
         """
+        moment = at
+        for rule in self.candidates(key=key, url_name=url_name):
+            moment = moment or clock.now()
+            if rule.in_force(method, moment) and rule.is_for(asker, moment):
+                return rule
+        return None
+
+    def candidates(self, *, key: str | None, url_name: str | None) -> Iterator[CompiledRule]:
+        """The rules on a page, in the order in which they are looked at; of its merchant alone."""
         owner = self.owner_of(key=key, url_name=url_name)
         for index, name in ((self.by_key, key), (self.by_url_name, url_name)):
-            candidates = index.get(name) if name else None
-            if candidates:
-                moment = at or clock.now()
-                for rule in candidates:
-                    if rule.merchant_id == owner and rule.in_force(method, moment):
-                        return rule
-        return None
+            for rule in index.get(name, ()) if name else ():
+                if rule.merchant_id == owner:
+                    yield rule
 
     def has_passes(self, *, key: str | None, url_name: str | None, merchant_id: int) -> bool:
         """Whether there is a pass on sale that opens the page."""
@@ -182,9 +209,11 @@ def compile_rule(
     )
     offers: tuple[Offer, ...] = ()
     error = ""
+    is_free = rule.effect == EFFECT_FREE
     try:
         price = parse_usd(rule.price_usd) if rule.price_usd is not None else None
-        offers = offers_for(templates, price_usd=price, token_amount=rule.token_amount)
+        if not is_free:
+            offers = offers_for(templates, price_usd=price, token_amount=rule.token_amount)
     except ConfigurationError as failure:
         error = str(failure)
     return CompiledRule(
@@ -206,6 +235,8 @@ def compile_rule(
         merchant_id=rule.merchant_id,  # type: ignore[arg-type]  # never null
         grant=compile_grant(rule, rule),
         takes_credits=rule.takes_credits,
+        conditions=compile_conditions(rule),
+        is_free=is_free,
         earlier=_earlier_terms(rule, previous, templates),
         error=error,
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rest_framework.permissions import BasePermission
 
 from x402_django.exceptions import ServiceUnavailable
+from x402_django.http.gate import let_in_free
 from x402_django.http.matching import is_known_payment
 from x402_django.http.resource import payment_headers
 from x402_django.http.responses import challenge_for
@@ -115,6 +116,9 @@ class HasPaid(BasePermission):
         except ServiceUnavailable as trouble:
             logger.error("%s %s cannot be sold: %s", http.method, http.path, trouble)
             raise PaymentUnavailableAPIException(trouble) from trouble
+        if quote.is_free:
+            let_in_free(http, state, quote)
+            return True
         if _pays_for(state, quote):
             return True
         if payment_headers(http) and not is_known_payment(http):

@@ -195,7 +195,7 @@ def test_it_fits_everywhere(look: Callable[..., Any], width: int, query: str) ->
     needed, there = page.evaluate(WIDTHS)
     assert needed <= there
     # No two names on an axis touch, and none stands out of its panel.
-    for axis in page.locator(".x402-x").all():
+    for axis in page.locator(".x402-desk-x").all():
         boxes = [text.bounding_box() for text in axis.locator("text:visible").all()]
         boxes.sort(key=lambda box: box["x"])
         for left, right in pairwise(boxes):

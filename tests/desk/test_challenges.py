@@ -7,9 +7,10 @@ from datetime import date
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.core.signals import request_finished
 from django.db import OperationalError, connection
-from django.test import Client
+from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 
 from tests.admin.rows import make_method, make_rule
@@ -81,6 +82,14 @@ def test_the_sums_are_written_when_their_time_has_come(settings: Any) -> None:
     interval(settings, 0)
     visitor.get("/free/")  # any request
     assert counts() == {("", "payment_required"): 4}
+
+
+def test_asynchronously_too(settings: Any) -> None:
+    interval(settings, 0)
+    visit = async_to_sync(AsyncClient().get)
+    for _ in range(3):
+        assert visit("/async-weather/").status_code == 402
+    assert counts() == {("", "payment_required"): 3}
 
 
 def test_it_can_be_turned_off(settings: Any) -> None:

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.db import connection
+from django.test import Client
 
 from tests.admin.rows import START, make_event, make_payment, make_receipt, new_payment
 from tests.desk.books import counted, fresh
 from tests.desk.histories import Life, give_back, later, settle
+from tests.desk.rows import PAGE
 from x402_django import clock
 from x402_django.desk import counting, following
 from x402_django.desk.following import count_days
@@ -311,6 +313,21 @@ class TestAtOnce:
 
 
 class TestBounds:
+    def test_absurd_sums_stop_nobody(self, merchants: list[Merchant], owner: Client) -> None:
+        """A merchant sells for ten billion dollars, in a token of its own."""
+        with later(START, hours=1):
+            for number in range(12):
+                sell(number + 1, price_usd=Decimal("9999999999.99999999"), amount=2**255 + 1)
+            sell(20, payer="0x" + "44" * 20, asset_symbol="USDC2")
+            assert count_days().days == 1
+            absurd = DailySales.objects.get(paid=12)
+            assert (absurd.amount, absurd.usd) == (2**256 - 1, 2**63 - 1)
+            answer = owner.get(PAGE)
+            assert [one["name"] for one in answer.context["pages"]] == ["/weather/"]
+            assert answer.context["payers"][0]["usd"] == "$92,233,720,368.55"
+            whole, fraction = divmod(2**256 - 1 + 10_000, 10**6)
+            assert answer.context["tokens"][0]["amount"] == f"{whole:,}.{fraction} USDC"
+
     def test_tops_and_reasons_of_a_day_are_bounded(
         self, merchants: list[Merchant], monkeypatch: pytest.MonkeyPatch
     ) -> None:

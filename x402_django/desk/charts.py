@@ -159,12 +159,12 @@ def line(
         dots = []
         if len(series.values) <= _DOTTED or _stands_alone(series.values, place):
             x, y = map(_short, points[-1][-1])
-            circle = '<circle class="x402-dot" cx="{}%" cy="{}%" r="2.5"/>'
+            circle = '<circle class="x402-desk-dot" cx="{}%" cy="{}%" r="2.5"/>'
             dots.append(format_html(circle, x, y))
         groups.append(_place(place, slot, f"{axis.full[place]}: {show(value)}", dots))
     lines = format_html_join(
         "",
-        '<polyline class="x402-line" points="{}"/>',
+        '<polyline class="x402-desk-line" points="{}"/>',
         (
             (" ".join(f"{_short(x)},{_short(y)}" for x, y in piece),)
             for piece in points
@@ -195,8 +195,8 @@ def _stands_alone(values: Sequence[Number | None], place: int) -> bool:
 def share_bar(share: float) -> SafeString:
     """A bar across, for a row of a table that says the number itself. ``share`` of 1 fills it."""
     return format_html(
-        '<svg class="x402-share" aria-hidden="true" focusable="false">'
-        '<rect class="x402-share-of" width="100%" height="100%"/>'
+        '<svg class="x402-desk-share" aria-hidden="true" focusable="false">'
+        '<rect class="x402-desk-share-of" width="100%" height="100%"/>'
         '<rect class="x402-c0" width="{}%" height="100%"/></svg>',
         _short(min(max(share, 0.0), 1.0) * 100),
     )
@@ -205,8 +205,8 @@ def share_bar(share: float) -> SafeString:
 def _place(place: int, slot: float, title: str, parts: Sequence[SafeString]) -> SafeString:
     """What is drawn at one place, and its number for who points at it, anywhere above or below."""
     return format_html(
-        '<g class="x402-place"><title>{}</title>'
-        '<rect class="x402-hit" x="{}%" y="0" width="{}%" height="100%"/>{}</g>',
+        '<g class="x402-desk-place"><title>{}</title>'
+        '<rect class="x402-desk-hit" x="{}%" y="0" width="{}%" height="100%"/>{}</g>',
         title,
         _short(slot * place),
         _short(slot),
@@ -218,11 +218,11 @@ def _plot(title: str, scale: Scale, groups: Sequence[SafeString]) -> SafeString:
     heights = [_short(100 - scale.share(value)) for value in scale.ticks]
     grid = format_html_join(
         "",
-        '<line class="x402-grid" x1="0" x2="100%" y1="{}%" y2="{}%"/>',
+        '<line class="x402-desk-grid" x1="0" x2="100%" y1="{}%" y2="{}%"/>',
         ((height, height) for height in heights),
     )
     return format_html(
-        '<svg class="x402-plot" role="img" aria-label="{}" focusable="false">{}{}</svg>',
+        '<svg class="x402-desk-plot" role="img" aria-label="{}" focusable="false">{}{}</svg>',
         title,
         grid,
         format_html_join("", "{}", ((group,) for group in groups)),
@@ -235,7 +235,9 @@ def _y_axis(scale: Scale, tick: Callable[[Any], str]) -> SafeString:
         '<text x="100%" y="{}%" dy="0.32em">{}</text>',
         ((_short(100 - scale.share(value)), tick(value)) for value in scale.ticks),
     )
-    return format_html('<svg class="x402-y" aria-hidden="true" focusable="false">{}</svg>', texts)
+    return format_html(
+        '<svg class="x402-desk-y" aria-hidden="true" focusable="false">{}</svg>', texts
+    )
 
 
 def _x_axis(names: Sequence[str]) -> SafeString:
@@ -245,15 +247,15 @@ def _x_axis(names: Sequence[str]) -> SafeString:
     texts = []
     for number, place in enumerate(range(count - 1, -1, -step)):
         # Where the bars are narrow, the last name would stand out beyond the last of them.
-        kind, x = ("x402-last", 100.0) if count > 8 and not number else ("", None)
+        kind, x = ("x402-desk-last", 100.0) if count > 8 and not number else ("", None)
         if number % 2:
-            kind = "x402-roomy"  # left out on the narrowest screens
+            kind = "x402-desk-roomy"  # left out on the narrowest screens
         x = 100 * (place + 0.5) / count if x is None else x
         texts.append(
             format_html('<text class="{}" x="{}%" y="1em">{}</text>', kind, _short(x), names[place])
         )
     return format_html(
-        '<svg class="x402-x" aria-hidden="true" focusable="false">{}</svg>',
+        '<svg class="x402-desk-x" aria-hidden="true" focusable="false">{}</svg>',
         format_html_join("", "{}", ((text,) for text in texts)),
     )
 

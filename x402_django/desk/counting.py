@@ -30,6 +30,7 @@ from django.db.models.functions import Cast, Coalesce, Round, StrIndex, Substr
 from django.db.models.lookups import Exact, In
 
 from x402_django import clock
+from x402_django.constants import UINT256_MAX
 from x402_django.desk import latency
 from x402_django.desk.days import bounds
 from x402_django.models import (
@@ -133,7 +134,7 @@ def _sales(day: date, alias: str) -> Iterator[models.Model]:
         .annotate(
             paid=Count("pk"),
             sum=ExactSum("amount"),
-            usd=Sum(_UNITS, default=0),
+            usd=ExactSum(_UNITS),
             unpriced=Count("pk", filter=Q(price_usd__isnull=True)),
             **within,
         )
@@ -148,11 +149,11 @@ def _sales(day: date, alias: str) -> Iterator[models.Model]:
         bins[row["merchant_id"]][latency.BINS - 1] += row["paid"] - below
         line = _line(sales, day, row)
         line.paid, line.unpriced = row["paid"], row["unpriced"]
-        line.amount, line.usd = row["sum"], int(row["usd"])
+        line.amount, line.usd = _atomic(row["sum"]), _units(row["usd"])
     for row in _refunds(day, alias):
         line = _line(sales, day, row)
-        line.refunds, line.refunded = row["count"], row["sum"]
-        line.refunded_usd = int(row["usd"])
+        line.refunds, line.refunded = row["count"], _atomic(row["sum"])
+        line.refunded_usd = _units(row["usd"])
     yield from sales.values()
     for merchant, counts in bins.items():
         for number, count in counts.items():
@@ -179,8 +180,18 @@ def _refunds(day: date, alias: str) -> Any:
         .order_by()
         .annotate(rule_name=F("refund__payment__rule_name"))
         .values(*_KEYS, "rule_name")
-        .annotate(count=Count("pk"), sum=ExactSum("amount"), usd=Sum(_UNITS, default=0))
+        .annotate(count=Count("pk"), sum=ExactSum("amount"), usd=ExactSum(_UNITS))
     )
+
+
+def _atomic(total: int) -> int:
+    """A sum for a column. No honest token has so much of it, but a merchant may name any token."""
+    return min(total, UINT256_MAX)
+
+
+def _units(total: int | None) -> int:
+    """Dollars for a column, of which the same is true: 92 billion of them on a day."""
+    return min(total or 0, models.BigIntegerField.MAX_BIGINT)
 
 
 def _tops(day: date, alias: str) -> Iterator[models.Model]:
@@ -191,19 +202,20 @@ def _tops(day: date, alias: str) -> Iterator[models.Model]:
     ):
         found = (
             rows.values("merchant_id", name)
-            .annotate(paid=Count("pk"), usd=Sum(_UNITS, default=0))
+            .annotate(paid=Count("pk"), usd=ExactSum(_UNITS))
             .order_by("merchant_id")
             .values_list("merchant_id", "usd", "paid", name)
         )
         for merchant, group in groupby(found.iterator(), key=lambda row: row[0]):
-            for _merchant, usd, paid, called in nlargest(TOP, group):
+            best = nlargest(TOP, group, key=lambda row: (row[1] or 0, *row[2:]))
+            for _merchant, usd, paid, called in best:
                 yield DailyTop(
                     day=day,
                     merchant_id=merchant,
                     subject=subject,
                     name=called,
                     paid=paid,
-                    usd=int(usd),
+                    usd=_units(usd),
                 )
 
 
@@ -284,5 +296,5 @@ def _gas(day: date, alias: str) -> Iterator[models.Model]:
             wallet=wallet,
             transactions=count,
             payments=settled,
-            fee=wei,
+            fee=_atomic(wei),
         )

@@ -12,8 +12,8 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from django.db.models import Count, F, Max, Sum, Window
-from django.db.models.functions import RowNumber
+from django.db.models import Count, F, FloatField, Max, Sum, Window
+from django.db.models.functions import Cast, RowNumber
 
 from x402_django.constants import Code
 from x402_django.desk import latency
@@ -119,8 +119,8 @@ def sales(period: Period) -> Sales:
     rows = (
         period.rows(DailySales, period.before)
         .values_list("day", "network", "asset", "asset_symbol", "asset_decimals")
-        .annotate(Sum("paid"), ExactSum("amount"), Sum("usd"), Sum("unpriced"))
-        .annotate(Sum("refunds"), ExactSum("refunded"), Sum("refunded_usd"))
+        .annotate(Sum("paid"), ExactSum("amount"), ExactSum("usd"), Sum("unpriced"))
+        .annotate(Sum("refunds"), ExactSum("refunded"), ExactSum("refunded_usd"))
     )
     for day, network, asset, symbol, decimals, paid, amount, units, unpriced, *back in rows:
         usd = dollars(units)
@@ -190,7 +190,7 @@ def challenges(period: Period) -> Asked:
         found.asked[period.begin_of(day)] += int(count)
         found.total += int(count)
         lines.setdefault(rule, RuleLine(rule)).asked += int(count)
-    sold = period.rows(DailySales).values_list("rule_name").annotate(Sum("paid"), Sum("usd"))
+    sold = period.rows(DailySales).values_list("rule_name").annotate(Sum("paid"), ExactSum("usd"))
     for rule, paid, units in sold:
         line = lines.setdefault(rule, RuleLine(rule))
         line.paid, line.usd = int(paid), dollars(units)
@@ -239,8 +239,12 @@ def tops(period: Period) -> dict[str, list[Top]]:
     some days has those days' numbers.
     """
     found: dict[str, list[Top]] = {subject: [] for subject in DailyTop.Subject.values}
-    sums = period.rows(DailyTop).values("subject", "name").annotate(p=Sum("paid"), u=Sum("usd"))
-    best_first = [F("u").desc(), F("p").desc(), F("name").asc()]
+    sums = (
+        period.rows(DailyTop).values("subject", "name").annotate(p=Sum("paid"), u=ExactSum("usd"))
+    )
+    # SQLite gives exact sums as text, which has another order.
+    sums = sums.annotate(order=Sum(Cast("usd", FloatField())))
+    best_first = [F("order").desc(), F("p").desc(), F("name").asc()]
     rank = Window(RowNumber(), partition_by=[F("subject")], order_by=best_first)
     best = sums.annotate(rank=rank).filter(rank__lte=LISTED).order_by("subject", "rank")
     for row in best:

@@ -16,7 +16,8 @@ EMPTY = "—"
 
 def number(value: float | Decimal, places: int = 0) -> str:
     """``12,345``"""
-    rounded = f"{value:.{places}f}"  # Django's function would cut
+    exact = Decimal(value) if isinstance(value, int) else value  # not through a float
+    rounded = f"{exact:.{places}f}"  # Django's function would cut
     return formats.number_format(rounded, decimal_pos=places, use_l10n=True, force_grouping=True)
 
 

@@ -8,6 +8,7 @@ values are reported by ``manage.py check`` (``checks.py``), not here.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
@@ -64,6 +65,8 @@ DEFAULTS: Final[dict[str, Any]] = {
     "REFUND_WALLETS": (),
     "RECEIPT_FONT": None,
     "COUNTRY_HEADER": None,
+    "ALERTS": {},
+    "CLIENT_ADDRESS_HEADER": None,
     "REFUND_APPROVAL_ABOVE": Decimal("100"),
     "CHALLENGE_COUNT_INTERVAL": 10.0,
 }
@@ -114,6 +117,21 @@ class X402Settings:
     def country_header(self) -> str:
         """The header in which a trusted proxy says the country; empty: nothing is believed."""
         return str(self._get("COUNTRY_HEADER") or "")
+
+    @property
+    def client_address_header(self) -> str:
+        """The header in which a proxy says the client's address; empty: the connection's."""
+        return str(self._get("CLIENT_ADDRESS_HEADER") or "")
+
+    @property
+    def alert_recipients(self) -> tuple[str, ...]:
+        """Who is told by e-mail when something needs somebody; nobody where it is empty."""
+        return tuple(self._get("ALERTS").get("TO", ()))
+
+    @property
+    def alert_repeat(self) -> timedelta:
+        """How long after an alert it is told again, if it is still so."""
+        return timedelta(hours=float(self._get("ALERTS").get("REPEAT_HOURS", 24)))
 
     @property
     def receipt_font(self) -> str | None:

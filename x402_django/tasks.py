@@ -14,7 +14,7 @@ from celery import Celery, current_app, shared_task
 
 from x402_django.conf import x402
 from x402_django.desk import following
-from x402_django.payments import confirmation, deferred, housekeeping, noticed
+from x402_django.payments import alerts, confirmation, deferred, housekeeping, noticed
 from x402_django.payments.periodic import TASKS, interval
 from x402_django.payments.refunds import sending
 from x402_django.receipts import numbers
@@ -59,6 +59,12 @@ def send_webhooks() -> str:
 def send_refunds() -> str:
     """Send approved refunds, and follow those that are on their way."""
     return str(sending.send_refunds())
+
+
+@shared_task(name="x402_django.send_alerts", ignore_result=True)
+def send_alerts() -> str:
+    """Tell by e-mail what needs somebody."""
+    return str(alerts.send_alerts())
 
 
 @shared_task(name="x402_django.number_receipts", ignore_result=True)

@@ -39,7 +39,12 @@ from x402_django.admin.price_rules import PriceRuleAdmin
 from x402_django.admin.queue import ChainTransactionItemAdmin, SettlementLaneAdmin
 from x402_django.admin.receipts import ReceiptAdmin
 from x402_django.admin.refunds import RefundAdmin, RefundReceiptAdmin
-from x402_django.admin.scanning import ChainScanAdmin, PeriodicRunAdmin, ScannedBlockAdmin
+from x402_django.admin.scanning import (
+    AlertAdmin,
+    ChainScanAdmin,
+    PeriodicRunAdmin,
+    ScannedBlockAdmin,
+)
 from x402_django.admin.service import (
     FacilitatorKeyAdmin,
     ListedResourceAdmin,
@@ -48,6 +53,7 @@ from x402_django.admin.service import (
 from x402_django.admin.webhooks import WebhookDeliveryAdmin, WebhookEndpointAdmin
 
 __all__ = [
+    "AlertAdmin",
     "ChainScanAdmin",
     "ChainTransactionAdmin",
     "ChainTransactionItemAdmin",

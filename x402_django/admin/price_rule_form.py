@@ -30,6 +30,15 @@ _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 PRICE_FIELDS = ("price_usd", "token_amount", "payment_methods", "__all__")
 
 
+#: Choices that are as the model has them by default where a form leaves them out.
+_WITH_DEFAULTS = frozenset({"effect", "grants", "free_period", "free_per"})
+
+
+def default_of(name: str) -> Any:
+    """The default of a column of ``PriceRule``."""
+    return PriceRule._meta.get_field(name).get_default()  # type: ignore[union-attr]
+
+
 WEEKDAYS = dates.WEEKDAYS
 
 
@@ -140,6 +149,9 @@ class PriceRuleForm(MerchantFormMixin, forms.ModelForm):  # type: ignore[type-ar
             "pass_for_object",
             "credits_usd",
             "takes_credits",
+            "free_requests",
+            "free_period",
+            "free_per",
             "flow",
             "session_access",
             "identifier_required",
@@ -150,6 +162,8 @@ class PriceRuleForm(MerchantFormMixin, forms.ModelForm):  # type: ignore[type-ar
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        for name in _WITH_DEFAULTS & set(self.fields):
+            self.fields[name].required = False
         if "groups" in self.fields:
             cast("forms.ChoiceField", self.fields["groups"]).choices = self._groups()
         for name in ("url_names", "pass_pages"):
@@ -192,6 +206,8 @@ class PriceRuleForm(MerchantFormMixin, forms.ModelForm):  # type: ignore[type-ar
 
     def clean(self) -> dict[str, Any]:
         super().clean()
+        for name in _WITH_DEFAULTS & set(self.cleaned_data):
+            self.cleaned_data[name] = self.cleaned_data[name] or default_of(name)
         if not self.errors and not self.cleaned_data["key"] and not self.cleaned_data["url_names"]:
             self.add_error(
                 "url_names",

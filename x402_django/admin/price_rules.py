@@ -82,6 +82,10 @@ class PriceRuleAdmin(MerchantOwned, RecordsValues):
             {"fields": ("price_usd", "token_amount", "unit_price_usd", "payment_methods", "flow")},
         ),
         (
+            _("Free requests"),
+            {"fields": (("free_requests", "free_period"), "free_per")},
+        ),
+        (
             _("What the price buys"),
             {
                 "fields": (

@@ -20,7 +20,7 @@ from x402_django.admin.read_only import LedgerAdmin
 from x402_django.admin.scoping import SiteOwned
 from x402_django.admin.search import search_scanned_blocks
 from x402_django.conf import x402
-from x402_django.models import ChainScan, Payment, PeriodicRun, ScannedBlock
+from x402_django.models import Alert, ChainScan, Payment, PeriodicRun, ScannedBlock
 from x402_django.payments.periodic import TASKS, interval, is_overdue
 
 if TYPE_CHECKING:
@@ -139,3 +139,11 @@ def _badge(text: str, kind: str = "") -> SafeString:
     return format_html(
         '<span class="x402-badge{}">{}</span>', f" x402-badge-{kind}" if kind else "", text
     )
+
+
+@admin.register(Alert)
+class AlertAdmin(SiteOwned, LedgerAdmin):
+    """What somebody was told of, and when it was well again."""
+
+    list_display = ("name", "sentence", "opened_at", "told_at", "closed_at")
+    fields = list_display

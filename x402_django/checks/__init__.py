@@ -11,6 +11,7 @@
 ``deployment``      what is fine at home and hurts in production
 ``service``         the facilitator service can settle, in time for who asks
 ``webhooks``        notices about the chain can be verified
+``alerts``          there is somebody to tell
 ``receipts``        the font that receipts are printed in
 ``refunds``         the wallets that send refunds
 ``database``        what only rows can tell (``check --database``, ``migrate``)
@@ -20,6 +21,7 @@ Checks read the setting as the site wrote it: a wrong value must be reported, no
 asks the network, and none but ``database`` asks a database. Facilitators report ids from 030.
 """
 
+from x402_django.checks.alerts import check_alerts
 from x402_django.checks.cors import check_cors
 from x402_django.checks.database import check_prices, check_ways_of_being_paid
 from x402_django.checks.deployment import (
@@ -48,6 +50,7 @@ from x402_django.checks.shapes import check_keys, check_numbers, check_shapes, c
 from x402_django.checks.webhooks import check_chain_webhooks, check_outgoing_webhooks
 
 __all__ = [
+    "check_alerts",
     "check_assets",
     "check_base_url",
     "check_celery",

@@ -37,6 +37,7 @@ from x402_django.http import access, holding, responses
 from x402_django.http.extending import asked_for
 from x402_django.http.matching import match_quote, refused_by_view
 from x402_django.http.paywall import is_paywall_script
+from x402_django.http.quotas import enter_free, enter_free_as, say_what_is_left
 from x402_django.http.resource import payment_headers, request_facts
 from x402_django.http.transfers import PROOF_NOT_JUDGED, presented_proof
 from x402_django.models.entries import FreeEntry
@@ -62,6 +63,7 @@ from x402_django.payments.holdings import Holder
 from x402_django.payments.hooks import run_settled_callbacks
 from x402_django.payments.known import claim_known
 from x402_django.payments.machine import annotate
+from x402_django.payments.quotas import TakenFree, give_back_free
 from x402_django.payments.recording import release
 from x402_django.payments.resolution import resolve
 from x402_django.payments.settlement import settle, verify
@@ -138,10 +140,12 @@ def _admit_returning(
     By a pass or by credits; else what was paid and not yet fetched comes first; then session
     access; without any, the cookie is worth what presenting the same payment again is.
     """
-    entered = holding.enter(request, state, quote)
+    entered = holding.enter(request, state, quote) or enter_free(request, state, quote)
     admitted = None if entered else registry.admit(asked_for(request, quote))
     if isinstance(admitted, Holder):
-        entered = holding.enter_as(request, state, quote, admitted)
+        entered = enter_free_as(request, state, quote, admitted) or holding.enter_as(
+            request, state, quote, admitted
+        )
         admitted = None
     if entered:
         return None if entered is True else entered
@@ -310,7 +314,7 @@ def _close_for_holder(
     """After a view that was let in by what was bought before: charge the use, or give it back."""
     use = state.use
     if state.free is not None:
-        return responses.private(response)
+        return _close_free(request, state, response)
     if state.access is None and use is None:
         return response
     if response.status_code >= 400 or responses.is_login_redirect(request, response):
@@ -330,6 +334,18 @@ def _close_for_holder(
     if state.gives is not None:
         holding.give_token(response, state.gives)
     return responses.private(response, *holding.VARY, *registry.access_headers())
+
+
+def _close_free(
+    request: HttpRequest, state: GateState, response: HttpResponseBase
+) -> HttpResponseBase:
+    """After a view that ran free of charge; one that failed has used up nothing."""
+    if state.quota is not None:
+        if response.status_code >= 400 or responses.is_login_redirect(request, response):
+            abandon(state)
+        else:
+            say_what_is_left(response, state.quota.left)
+    return responses.private(response, *registry.access_headers())
 
 
 def _defer(payment: Payment, response: HttpResponseBase) -> bool:
@@ -380,6 +396,8 @@ def abandon(state: GateState, reason: str = "The view asked for another payment.
     if payment is None:
         if state.use is not None:
             _give_back(state.use)
+        if state.quota is not None:
+            _give_back_free(state.quota)
         return
     try:
         if payment.is_paid:
@@ -391,6 +409,13 @@ def abandon(state: GateState, reason: str = "The view asked for another payment.
     except DatabaseTrouble:
         # The claim stays and is released by the maintenance task; the payer is not charged.
         logger.exception("Payment %s could not be released.", payment.public_id)
+
+
+def _give_back_free(taken: TakenFree) -> None:
+    try:
+        give_back_free(taken)
+    except DatabaseTrouble:  # one free request less, in this period
+        logger.exception("A free request could not be given back.")
 
 
 def _give_back(use: HoldingUse) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from x402_django.exceptions import PaymentRefused
     from x402_django.models import HoldingUse, Payment
     from x402_django.models.entries import FreeEntry
+    from x402_django.payments.quotas import TakenFree
     from x402_django.pricing import Quote
     from x402_django.protocol.types import SignedPayment
 
@@ -53,6 +54,8 @@ class GateState:
     use: HoldingUse | None = None
     #: Why it is free of charge, where a rule lets it in so.
     free: FreeEntry | None = None
+    #: The free request that was taken for it.
+    quota: TakenFree | None = None
     #: Request headers that decided which price rule applies.
     consulted: set[str] = field(default_factory=set)
     #: The payment has come with this very request, and with no earlier one.

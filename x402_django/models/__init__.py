@@ -1,5 +1,6 @@
 """The merchant's data and the ledger."""
 
+from x402_django.models.alerts import Alert
 from x402_django.models.chain import (
     ChainTransaction,
     ChainTransactionItem,
@@ -34,11 +35,13 @@ from x402_django.models.previous_prices import PreviousPrice
 from x402_django.models.prices import Flow, PaymentMethod, PriceRule, Scheme
 from x402_django.models.receipt_numbers import NumberSeries, ReceiptNumber
 from x402_django.models.refunds import Refund, RefundEvent, RefundReceipt
+from x402_django.models.rule_quotas import FreeQuota
 from x402_django.models.scan import ChainScan, ScannedBlock
 from x402_django.models.service import FacilitatorKey, FacilitatorUsage, ListedResource
 from x402_django.models.sign_ins import SpentNonce
 
 __all__ = [
+    "Alert",
     "ChainNotice",
     "ChainScan",
     "ChainTransaction",
@@ -57,6 +60,7 @@ __all__ = [
     "FacilitatorKey",
     "FacilitatorUsage",
     "Flow",
+    "FreeQuota",
     "HoldingUse",
     "ListedResource",
     "Membership",

@@ -30,6 +30,7 @@ from x402_django.models.merchant import Merchant
 from x402_django.models.previous_prices import PriceRuleQuerySet, keeping_price
 from x402_django.models.rule_conditions import HasConditions, condition_constraints
 from x402_django.models.rule_grants import SellsGrants, grant_constraints
+from x402_django.models.rule_quotas import HasQuota
 
 validate_caip2 = RegexValidator(
     r"^(eip155:[1-9][0-9]{0,31}|solana:[1-9A-HJ-NP-Za-km-z]{32})$",
@@ -217,7 +218,7 @@ class PaymentMethod(models.Model):
         return self.name
 
 
-class PriceRule(HasConditions, SellsGrants, models.Model):
+class PriceRule(HasConditions, HasQuota, SellsGrants, models.Model):
     """What the merchant charges for views, as a row.
 
     A rule applies to a view that names its ``key`` in code, or whose URL name is in

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from x402_django.payments import holdings, maintenance, noticed, uses
+from x402_django.payments import holdings, maintenance, noticed, quotas, uses
 from x402_django.payments.periodic import recorded
 from x402_django.payments.service import budget
 
@@ -27,6 +27,7 @@ def tidy_up() -> Tidied:
     maintenance.purge_spent_nonces()
     budget.forget_old_counters()
     noticed.forget_old_notices()
+    quotas.forget_old_quotas()
     holdings.book_what_is_left()
     released = maintenance.release_stale_claims() + uses.give_back_stale()
     return Tidied(released, emptied)

@@ -28,6 +28,7 @@ TASKS: Final = {
     "send_webhooks": 1,
     "send_refunds": 1,
     "number_receipts": 6,
+    "send_alerts": 6,
     "count_days": 6,
 }
 #: Runs that may be missed before somebody should look, and the least time that is.

@@ -20,11 +20,13 @@ from x402_django.constants import (
     SAFE_METHODS,
 )
 from x402_django.exceptions import ConfigurationError, PriceNotConfigured
+from x402_django.models.rule_quotas import QUOTA_PAYER
 from x402_django.pricing.cache import current_rules
 from x402_django.pricing.conditions import Asker
 from x402_django.pricing.grants import Grant
 from x402_django.pricing.options import PaidViewOptions
 from x402_django.pricing.payees import Payee, paid_to
+from x402_django.pricing.quotas import Quota
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -55,6 +57,8 @@ class Quote:
     grant: Grant | None = None
     #: Whether credits may be spent on it.
     takes_credits: bool = False
+    #: Requests that are free of charge before the price is asked for.
+    quota: Quota | None = None
     #: Whether a pass is on sale that opens it.
     has_passes: bool = False
     #: What is asked for: the name of its URL, and the key of its price in code.
@@ -73,8 +77,9 @@ class Quote:
 
     @property
     def is_held(self) -> bool:
-        """Whether what somebody has bought before may let a request in."""
-        return self.takes_credits or self.has_passes
+        """Whether a wallet that signs in may be let in by what it has."""
+        by_wallet = self.quota is not None and self.quota.per == QUOTA_PAYER
+        return self.takes_credits or self.has_passes or by_wallet
 
     def price_of(self, offer: Offer) -> Decimal | None:
         """What paying by ``offer`` costs in US dollars, its fee included; None if not known."""
@@ -205,6 +210,7 @@ def _quote_from_rule(source: RuleSource) -> Quote:
         merchant_id=rule.merchant_id,
         grant=rule.grant,
         takes_credits=rule.takes_credits,
+        quota=rule.quota,
         has_passes=source.rules.has_passes(
             key=key, url_name=source.url_name, merchant_id=rule.merchant_id
         ),

@@ -24,6 +24,7 @@ from x402_django.pricing.methods import (
     suited,
 )
 from x402_django.pricing.money import parse_usd
+from x402_django.pricing.quotas import Quota, compile_quota
 from x402_django.protocol.types import Offer
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class CompiledRule:
     grant: Grant | None = None
     #: Whether credits may be spent on it.
     takes_credits: bool = False
+    #: Requests that it gives away; None: none.
+    quota: Quota | None = None
     #: For whom and when; None: for everybody, always.
     conditions: Conditions | None = None
     #: Whom it is for is let in free of charge.
@@ -235,6 +238,7 @@ def compile_rule(
         merchant_id=rule.merchant_id,  # type: ignore[arg-type]  # never null
         grant=compile_grant(rule, rule),
         takes_credits=rule.takes_credits,
+        quota=compile_quota(rule),
         conditions=compile_conditions(rule),
         is_free=is_free,
         earlier=_earlier_terms(rule, previous, templates),

@@ -60,6 +60,7 @@ def test_who_asks_and_who_pays(owner: Client, payer: Payer) -> None:
 
 def test_a_challenge_writes_nothing(owner: Client) -> None:
     current_rules()
+    challenges.flush()  # just now
     visitor = Client()
     with CaptureQueriesContext(connection) as captured:
         for _ in range(20):
@@ -71,6 +72,14 @@ def test_a_challenge_writes_nothing(owner: Client) -> None:
     assert counts() == {("", "payment_required"): 20}
     challenges.flush()
     assert counts() == {("", "payment_required"): 20}
+
+
+def test_the_first_after_a_quiet_time_is_written_at_once() -> None:
+    for _ in range(3):
+        Client().get("/weather/")
+    assert counts() == {("", "payment_required"): 1}
+    challenges.flush()
+    assert counts() == {("", "payment_required"): 3}
 
 
 def test_the_sums_are_written_when_their_time_has_come(settings: Any) -> None:
@@ -200,5 +209,5 @@ def test_what_is_left_is_written_when_a_process_ends(tmp_path: Path) -> None:
             check=True,
         ).stdout.split()[-1]
 
-    assert run("sell") == "0"  # the interval has not passed
+    assert run("sell") == "1"  # the interval has not passed for the others
     assert run("look") == "3"

@@ -218,4 +218,5 @@ X402: dict[str, Any] = {
     "FACILITATORS": {"default": facilitator()},
     "EXTENSIONS": {"sign-in-with-x": {}},
     "CONFIRMATION_INTERVAL": float(env("X402_CONFIRMATION_INTERVAL", "2")),
+    "CHALLENGE_COUNT_INTERVAL": 1.0,  # nobody who looks at a demo waits ten seconds
 }

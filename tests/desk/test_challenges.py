@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,6 +60,7 @@ def test_who_asks_and_who_pays(owner: Client, payer: Payer) -> None:
 
 def test_a_challenge_writes_nothing(owner: Client) -> None:
     current_rules()
+    challenges.flush()  # just now
     visitor = Client()
     with CaptureQueriesContext(connection) as captured:
         for _ in range(20):
@@ -67,6 +72,14 @@ def test_a_challenge_writes_nothing(owner: Client) -> None:
     assert counts() == {("", "payment_required"): 20}
     challenges.flush()
     assert counts() == {("", "payment_required"): 20}
+
+
+def test_the_first_after_a_quiet_time_is_written_at_once() -> None:
+    for _ in range(3):
+        Client().get("/weather/")
+    assert counts() == {("", "payment_required"): 1}
+    challenges.flush()
+    assert counts() == {("", "payment_required"): 3}
 
 
 def test_the_sums_are_written_when_their_time_has_come(settings: Any) -> None:
@@ -168,3 +181,33 @@ def test_what_raises_ends_no_request(settings: Any, monkeypatch: pytest.MonkeyPa
     assert Client().get("/weather/").status_code == 402
     request_finished.send(sender=None)
     assert Payment.objects.count() == 0
+
+
+def test_what_is_left_is_written_when_a_process_ends(tmp_path: Path) -> None:
+    program = (
+        "import django, sys; django.setup()\n"
+        "from django.core.management import call_command\n"
+        "from django.test import Client\n"
+        "from x402_django.models import ChallengeCount\n"
+        "if sys.argv[1] == 'sell':\n"
+        "    call_command('migrate', verbosity=0)\n"
+        "    for _ in range(3): Client().get('/weather/')\n"
+        "print(sum(ChallengeCount.objects.values_list('count', flat=True)))\n"
+    )
+
+    def run(what: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-c", program, what],
+            env={
+                **os.environ,
+                "DJANGO_SETTINGS_MODULE": "tests.settings",
+                "DATABASE_URL": f"sqlite:///{tmp_path / 'site.sqlite3'}",
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        ).stdout.split()[-1]
+
+    assert run("sell") == "1"  # the interval has not passed for the others
+    assert run("look") == "3"

@@ -1,9 +1,10 @@
 """How many challenges were sent, without a write for each.
 
 A request without a payment writes nothing, and this keeps it so: each process counts in memory, and
-writes its sums down at the end of a request when ``CHALLENGE_COUNT_INTERVAL`` has passed since the
-first of them; then the answer has left already. What a process has counted since is written when
-it ends, and lost if it is killed. These are figures, not money.
+writes its sums down at the end of a request, when the answer has left already, at most once in
+``CHALLENGE_COUNT_INTERVAL``. After a quiet time the first one is written at once, so that a site
+with few visitors loses none. What was counted since is written when the process ends, and lost if
+it is killed or, as under uvicorn, ends by a signal. These are figures, not money.
 """
 
 from __future__ import annotations
@@ -45,11 +46,14 @@ class Key(NamedTuple):
 
 _counts: Counter[Key] = Counter()
 _lock = Lock()
-_since: float | None = None
+#: When sums were written last, as ``monotonic`` has it.
+_written: float | None = None
 
 
 def connect() -> None:
     """Count from now on, where ``CHALLENGE_COUNT_INTERVAL`` is not None."""
+    global _written
+    _written = None
     challenge_sent.connect(_count, dispatch_uid=_UID)
     request_finished.connect(_flush_when_due, dispatch_uid=_UID)
     atexit.register(flush)
@@ -64,24 +68,27 @@ def disconnect() -> None:
 
 
 def _count(sender: object, *, quote: Quote, code: str, **kwargs: Any) -> None:
-    global _since
     if x402.challenge_count_interval is None:
         return
     key = Key(today(), quote.merchant_id, quote.rule_name[:100], bounded(code))
     with _lock:
         _counts[key] += 1
-        if _since is None:
-            _since = monotonic()
 
 
 def _flush_when_due(sender: object, **kwargs: Any) -> None:
-    since, interval = _since, x402.challenge_count_interval
-    if since is not None and interval is not None and monotonic() - since >= interval:
+    interval = x402.challenge_count_interval
+    if _counts and interval is not None and _is_due(interval):
         flush()
+
+
+def _is_due(interval: float) -> bool:
+    return _written is None or monotonic() - _written >= interval
 
 
 def flush() -> None:
     """Write down what this process has counted. If that fails, it is tried again later."""
+    global _written
+    _written = monotonic()
     taken = _take()
     if not taken:
         return
@@ -95,19 +102,15 @@ def flush() -> None:
 
 
 def _take() -> Counter[Key]:
-    global _since
     with _lock:
         taken = Counter(_counts)
         _counts.clear()
-        _since = None
     return taken
 
 
 def _put_back(taken: Counter[Key]) -> None:
-    global _since
     with _lock:
         _counts.update(taken)
-        _since = monotonic()
 
 
 def _add(taken: Counter[Key]) -> None:

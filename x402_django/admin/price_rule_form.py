@@ -63,6 +63,37 @@ class TextsField(forms.CharField):
         return bool(list(initial or ()) != self.to_python(data))
 
 
+class TiersField(forms.CharField):
+    """Purchases and percents: ``10: 5%, 100: 20%``."""
+
+    def prepare_value(self, value: Any) -> Any:
+        """As it is edited."""
+        if not isinstance(value, list):
+            return value
+        return ", ".join(f"{purchases}: {percent}%" for purchases, percent in value)
+
+    def to_python(self, value: Any) -> Any:
+        """As it is stored. Raises ValidationError."""
+        if isinstance(value, list):
+            return value
+        tiers = []
+        for part in filter(None, (one.strip() for one in str(value or "").split(","))):
+            purchases, _colon, percent = part.partition(":")
+            try:
+                tiers.append([int(purchases), int(percent.strip().removesuffix("%"))])
+            except ValueError:
+                raise ValidationError(
+                    _("“%(part)s” is no discount; write 10: 5%%."), params={"part": part}
+                ) from None
+        return tiers
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        try:
+            return bool(list(initial or ()) != self.to_python(data))
+        except ValidationError:
+            return True
+
+
 class PriceRuleForm(MerchantFormMixin, forms.ModelForm):  # type: ignore[type-arg]
     """See the module's docstring."""
 
@@ -109,6 +140,14 @@ class PriceRuleForm(MerchantFormMixin, forms.ModelForm):  # type: ignore[type-ar
             "sha256: and its SHA-256 in hexadecimal."
         ),
     )
+    volume_tiers = TiersField(
+        label=_("Discounts by volume"),
+        required=False,
+        help_text=_(
+            "By the purchases of a wallet in the last 30 days: 10: 5%, 100: 20% takes 5 percent "
+            "off from the tenth on, and 20 from the hundredth."
+        ),
+    )
     pass_pages = forms.MultipleChoiceField(
         label=_("Pass: also opens"),
         required=False,
@@ -149,6 +188,8 @@ class PriceRuleForm(MerchantFormMixin, forms.ModelForm):  # type: ignore[type-ar
             "pass_for_object",
             "credits_usd",
             "takes_credits",
+            "holder_discount",
+            "volume_tiers",
             "free_requests",
             "free_period",
             "free_per",

@@ -81,6 +81,7 @@ class PriceRuleAdmin(MerchantOwned, RecordsValues):
             _("Price"),
             {"fields": ("price_usd", "token_amount", "unit_price_usd", "payment_methods", "flow")},
         ),
+        (_("Good customers"), {"fields": ("holder_discount", "volume_tiers")}),
         (
             _("Free requests"),
             {"fields": (("free_requests", "free_period"), "free_per")},

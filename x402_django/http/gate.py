@@ -8,6 +8,7 @@ for asynchronous sites.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from x402_django.conf import x402
 from x402_django.constants import FLOW_DEFERRED, FLOW_UPFRONT, Code
 from x402_django.exceptions import (
     ConfigurationError,
+    FacilitatorUnavailable,
     InvalidTransition,
     MalformedPayment,
     PaymentConflict,
@@ -38,6 +40,7 @@ from x402_django.http.extending import asked_for
 from x402_django.http.matching import match_quote, refused_by_view
 from x402_django.http.paywall import is_paywall_script
 from x402_django.http.quotas import enter_free, enter_free_as, say_what_is_left
+from x402_django.http.quoting import with_settlers
 from x402_django.http.resource import payment_headers, request_facts
 from x402_django.http.transfers import PROOF_NOT_JUDGED, presented_proof
 from x402_django.models.entries import FreeEntry
@@ -53,6 +56,7 @@ from x402_django.payments.delivery import (
     storable,
     stored_fields,
 )
+from x402_django.payments.discounts import discounted_for
 from x402_django.payments.entitlements import (
     Claim,
     Entitlement,
@@ -108,7 +112,7 @@ def open_gate(request: HttpRequest, state: GateState, quote: Quote) -> HttpRespo
         return responses.error_response(request, 429, flood)
     except PaymentRefused as refusal:
         state.refusal = refusal
-        return responses.payment_required(request, quote, refusal)
+        return _ask(request, state, quote, refusal)
     except (RequestDataTooBig, RawPostDataException):
         # The latter: a form too large to be kept, which was read as a stream.
         too_large = X402Error("The body of a paid request is too large.", code=Code.BODY_TOO_LARGE)
@@ -132,6 +136,16 @@ def let_in_free(request: HttpRequest, state: GateState, quote: Quote) -> None:
     logger.info("%s %s is free by the rule “%s”.", request.method, request.path, quote.rule_name)
 
 
+def _ask(
+    request: HttpRequest, state: GateState, quote: Quote, refusal: PaymentRefused | None = None
+) -> HttpResponseBase:
+    """402; at the price of who has shown who it is."""
+    if state.payer and quote.discounts is not None:
+        with suppress(FacilitatorUnavailable):
+            quote = with_settlers(discounted_for(quote, state.payer))
+    return responses.payment_required(request, quote, refusal)
+
+
 def _admit_returning(
     request: HttpRequest, state: GateState, quote: Quote
 ) -> HttpResponseBase | None:
@@ -151,13 +165,13 @@ def _admit_returning(
         return None if entered is True else entered
     payment = admitted or access.returning_payment(request)
     if payment is None:
-        return responses.payment_required(request, quote)
+        return _ask(request, state, quote)
     has_access = admitted is not None or has_session_access(payment)
     if not (has_access and payment.delivered_at is not None):
         try:
             claimed = entitlement_of(payment)
         except PaymentRefused:
-            return responses.payment_required(request, quote)
+            return _ask(request, state, quote)
         if not (has_access and claimed.entitlement is Entitlement.WAIT):
             return _admit_claim(request, state, quote, claimed, None)
     state.access = payment

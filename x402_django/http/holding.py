@@ -103,6 +103,8 @@ def enter(request: HttpRequest, state: GateState, quote: Quote) -> HttpResponseB
                 f"The token in {ACCESS_TOKEN_HEADER} or Authorization is not one of this site's.",
                 code=Code.INVALID_ACCESS_TOKEN,
             )
+        if payment.is_paid:
+            state.payer = payment.payer
         return _enter_by(request, state, quote, payment)
     for cookie in _cookies(request):
         payment = _payment_of(cookie)
@@ -116,6 +118,7 @@ def enter_as(
     request: HttpRequest, state: GateState, quote: Quote, holder: Holder
 ) -> HttpResponseBase | bool:
     """Let a wallet in that has signed in, by whatever it holds. Returns and raises as ``enter``."""
+    state.payer = holder.payer
     purchases = list(purchases_of(holder, quote.merchant_id))
     for payment in purchases:
         held = _opening_pass(request, quote, payment)

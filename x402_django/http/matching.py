@@ -23,6 +23,7 @@ from x402_django.exceptions import (
 from x402_django.http import responses
 from x402_django.http.quoting import with_settlers
 from x402_django.http.resource import payment_headers
+from x402_django.payments.discounts import discounted_for
 from x402_django.payments.known import known_payment
 from x402_django.pricing import Quote, earlier_quotes
 from x402_django.protocol.offers import match_offer
@@ -38,14 +39,18 @@ if TYPE_CHECKING:
 def match_quote(
     presented: PresentedPayment, quote: Quote, resource_url: str
 ) -> tuple[SignedPayment, Quote]:
-    """The payment bound to an offer, and the quote that the offer is of: ``quote``, or one before.
+    """The payment bound to an offer, and the quote that the offer is of.
+
+    That is ``quote``, the price of just this payer, or one before.
 
     Raises PaymentRefused, as ``match_offer`` does for today's price.
     """
     try:
         return match_offer(presented, quote.offers, resource_url=resource_url), quote
     except PaymentRefused:
-        for earlier in earlier_quotes(quote):
+        # Whose signature it is, is found out before anything is taken.
+        own = discounted_for(quote, presented.terms.payer)
+        for earlier in (*([] if own is quote else [own]), *earlier_quotes(quote)):
             with suppress(PaymentRefused, FacilitatorUnavailable):
                 offers = with_settlers(earlier).offers
                 return match_offer(presented, offers, resource_url=resource_url), earlier

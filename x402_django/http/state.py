@@ -52,6 +52,8 @@ class GateState:
     access: Payment | None = None
     #: What was taken for it of a pass or of credits.
     use: HoldingUse | None = None
+    #: The wallet that has shown who it is, by a token or by signing in.
+    payer: str = ""
     #: Why it is free of charge, where a rule lets it in so.
     free: FreeEntry | None = None
     #: The free request that was taken for it.

@@ -29,6 +29,7 @@ from x402_django.models.fields import Uint256Field
 from x402_django.models.merchant import Merchant
 from x402_django.models.previous_prices import PriceRuleQuerySet, keeping_price
 from x402_django.models.rule_conditions import HasConditions, condition_constraints
+from x402_django.models.rule_discounts import HasDiscounts
 from x402_django.models.rule_grants import SellsGrants, grant_constraints
 from x402_django.models.rule_quotas import HasQuota
 
@@ -218,7 +219,7 @@ class PaymentMethod(models.Model):
         return self.name
 
 
-class PriceRule(HasConditions, HasQuota, SellsGrants, models.Model):
+class PriceRule(HasConditions, HasDiscounts, HasQuota, SellsGrants, models.Model):
     """What the merchant charges for views, as a row.
 
     A rule applies to a view that names its ``key`` in code, or whose URL name is in

@@ -23,6 +23,7 @@ from x402_django.exceptions import ConfigurationError, PriceNotConfigured
 from x402_django.models.rule_quotas import QUOTA_PAYER
 from x402_django.pricing.cache import current_rules
 from x402_django.pricing.conditions import Asker
+from x402_django.pricing.discounts import Discounts
 from x402_django.pricing.grants import Grant
 from x402_django.pricing.options import PaidViewOptions
 from x402_django.pricing.payees import Payee, paid_to
@@ -57,6 +58,8 @@ class Quote:
     grant: Grant | None = None
     #: Whether credits may be spent on it.
     takes_credits: bool = False
+    #: What good customers are let off.
+    discounts: Discounts | None = field(default=None, compare=False, repr=False)
     #: Requests that are free of charge before the price is asked for.
     quota: Quota | None = None
     #: Whether a pass is on sale that opens it.
@@ -79,7 +82,7 @@ class Quote:
     def is_held(self) -> bool:
         """Whether a wallet that signs in may be let in by what it has."""
         by_wallet = self.quota is not None and self.quota.per == QUOTA_PAYER
-        return self.takes_credits or self.has_passes or by_wallet
+        return self.takes_credits or self.has_passes or by_wallet or self.discounts is not None
 
     def price_of(self, offer: Offer) -> Decimal | None:
         """What paying by ``offer`` costs in US dollars, its fee included; None if not known."""
@@ -211,6 +214,7 @@ def _quote_from_rule(source: RuleSource) -> Quote:
         grant=rule.grant,
         takes_credits=rule.takes_credits,
         quota=rule.quota,
+        discounts=None if source.payee is not None else rule.discounts,
         has_passes=source.rules.has_passes(
             key=key, url_name=source.url_name, merchant_id=rule.merchant_id
         ),
@@ -287,6 +291,7 @@ def _before_edits(quote: Quote, source: RuleSource, now: datetime) -> Iterator[Q
                     price_usd=terms.price_usd,
                     unit_price_usd=unit_price,
                     grant=terms.grant,
+                    discounts=None,
                 )
 
 

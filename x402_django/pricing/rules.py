@@ -15,6 +15,7 @@ from x402_django.conf import x402
 from x402_django.constants import DEFAULT_MERCHANT, EFFECT_FREE
 from x402_django.exceptions import ConfigurationError
 from x402_django.pricing.conditions import NOBODY, Asker, Conditions, compile_conditions
+from x402_django.pricing.discounts import Discounts, compile_discounts
 from x402_django.pricing.grants import Grant, compile_grant
 from x402_django.pricing.methods import (
     OfferTemplate,
@@ -74,6 +75,8 @@ class CompiledRule:
     grant: Grant | None = None
     #: Whether credits may be spent on it.
     takes_credits: bool = False
+    #: What good customers are let off; None: nothing.
+    discounts: Discounts | None = None
     #: Requests that it gives away; None: none.
     quota: Quota | None = None
     #: For whom and when; None: for everybody, always.
@@ -238,6 +241,7 @@ def compile_rule(
         merchant_id=rule.merchant_id,  # type: ignore[arg-type]  # never null
         grant=compile_grant(rule, rule),
         takes_credits=rule.takes_credits,
+        discounts=compile_discounts(rule, templates),
         quota=compile_quota(rule),
         conditions=compile_conditions(rule),
         is_free=is_free,

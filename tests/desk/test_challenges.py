@@ -139,7 +139,7 @@ def test_nothing_is_lost_while_the_database_is_down(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_merchant_that_is_no_more_stops_nobody() -> None:
-    gone = challenges.Key(date(2026, 3, 1), 4711, "", "payment_required")
+    gone = (date(2026, 3, 1), 4711, "", "payment_required")
     challenges._put_back({gone: 5})
     challenges.flush()
     Client().get("/weather/")

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import atexit
 import logging
-from collections import Counter
+from collections.abc import Mapping
 from datetime import date
 from threading import Lock
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from django.core.signals import request_finished
 from django.db import Error, IntegrityError, router, transaction
@@ -35,16 +35,11 @@ logger = logging.getLogger("x402_django.desk")
 _UID: Final = "x402_django.desk.challenges"
 
 
-class Key(NamedTuple):
-    """What challenges are counted by."""
+#: By day, merchant, rule and reason: the columns of ``_COLUMNS``.
+Key = tuple[date, int, str, str]
+_COLUMNS: Final = ("day", "merchant_id", "rule_name", "code")
 
-    day: date
-    merchant_id: int
-    rule_name: str
-    code: str
-
-
-_counts: Counter[Key] = Counter()
+_counts: dict[Key, int] = {}
 _lock = Lock()
 #: When sums were written last, as ``monotonic`` has it.
 _written: float | None = None
@@ -68,21 +63,19 @@ def disconnect() -> None:
 
 
 def _count(sender: object, *, quote: Quote, code: str, **kwargs: Any) -> None:
-    if x402.challenge_count_interval is None:
-        return
-    key = Key(today(), quote.merchant_id, quote.rule_name[:100], bounded(code))
+    key = today(), quote.merchant_id, quote.rule_name, bounded(code)
     with _lock:
-        _counts[key] += 1
+        _counts[key] = _counts.get(key, 0) + 1
 
 
 def _flush_when_due(sender: object, **kwargs: Any) -> None:
+    if not _counts:
+        return
     interval = x402.challenge_count_interval
-    if _counts and interval is not None and _is_due(interval):
+    if interval is None:
+        _take()
+    elif _written is None or monotonic() - _written >= interval:
         flush()
-
-
-def _is_due(interval: float) -> bool:
-    return _written is None or monotonic() - _written >= interval
 
 
 def flush() -> None:
@@ -101,24 +94,25 @@ def flush() -> None:
         _put_back(taken)
 
 
-def _take() -> Counter[Key]:
+def _take() -> dict[Key, int]:
     with _lock:
-        taken = Counter(_counts)
+        taken = dict(_counts)
         _counts.clear()
     return taken
 
 
-def _put_back(taken: Counter[Key]) -> None:
+def _put_back(taken: Mapping[Key, int]) -> None:
     with _lock:
-        _counts.update(taken)
+        for key, count in taken.items():
+            _counts[key] = _counts.get(key, 0) + count
 
 
-def _add(taken: Counter[Key]) -> None:
+def _add(taken: Mapping[Key, int]) -> None:
     """Add to the rows, each in the same order in every process: nobody waits in a circle."""
     with transaction.atomic(using=router.db_for_write(ChallengeCount)):
-        keys = sorted(taken)
+        rows = [(dict(zip(_COLUMNS, key, strict=True)), taken[key]) for key in sorted(taken)]
         ChallengeCount.objects.bulk_create(
-            [ChallengeCount(**key._asdict()) for key in keys], ignore_conflicts=True
+            [ChallengeCount(**columns) for columns, _count in rows], ignore_conflicts=True
         )
-        for key in keys:
-            ChallengeCount.objects.filter(**key._asdict()).update(count=F("count") + taken[key])
+        for columns, count in rows:
+            ChallengeCount.objects.filter(**columns).update(count=F("count") + count)

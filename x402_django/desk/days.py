@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, tzinfo
 
 from django.utils import timezone
 
@@ -19,9 +19,20 @@ def day_at(moment: datetime) -> date:
     return timezone.localtime(moment, timezone.get_default_timezone()).date()
 
 
+#: A day, when it begins and ends, and in which time zone: asked for at each challenge.
+_latest: tuple[date, datetime, datetime, tzinfo] | None = None
+
+
 def today() -> date:
     """The day that it is now."""
-    return day_at(clock.now())
+    global _latest
+    now, zone = clock.now(), timezone.get_default_timezone()
+    known = _latest
+    if known is not None and known[3] is zone and known[1] <= now < known[2]:
+        return known[0]
+    day = day_at(now)
+    _latest = (day, *bounds(day), zone)
+    return day
 
 
 def bounds(day: date) -> tuple[datetime, datetime]:

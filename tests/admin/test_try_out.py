@@ -76,6 +76,14 @@ def test_prices_of_the_code_and_pages_that_are_free(desk: Client) -> None:
     assert ask(desk, "/weather/").outcome == "Free of charge."
 
 
+def test_a_rule_below_that_cannot_be_judged_changes_nothing(desk: Client) -> None:
+    make_rule(name="First", price_usd=Decimal("0.05"), priority=1)
+    make_rule(name="Germans", price_usd=Decimal("0.01"), countries=["DE"])
+    answer = ask(desk)
+    assert (answer.price, answer.problem) == ("$0.05", "")
+    assert "COUNTRY_HEADER" in answer.candidates[1].verdicts[0].words
+
+
 def test_headers_and_another_time(desk: Client) -> None:
     from datetime import time
 

@@ -104,6 +104,18 @@ def test_a_deleted_group_lets_nobody_in(logged_in: Client, user: User) -> None:
     assert (price(logged_in), price()) == ("5", "5")
 
 
+def test_a_page_is_not_free_because_the_group_that_pays_was_deleted(
+    logged_in: Client, user: User
+) -> None:
+    group = Group.objects.create(name="subscribers")
+    user.groups.add(group)
+    rule("0.05", groups=[group.pk])
+    assert (price(logged_in), price()) == ("5", "free")
+    group.delete()
+    forget_rules()
+    assert (price(logged_in), price()) == ("503", "503")
+
+
 def test_a_permission(logged_in: Client, user: User) -> None:
     rule("0.05")
     rule("0.01", 1, permission="x402_django.view_receipt")
@@ -244,6 +256,15 @@ def test_t16_what_depends_on_who_asks_is_not_for_a_shared_cache(logged_in: Clien
     assert challenge["Cache-Control"] == "no-store"
     rule("0.02", 5, header_name="X-App", header_values=["1"])
     assert "X-App" in logged_in.get(PAGE)["Vary"]
+
+
+def test_t16_a_page_that_is_free_by_the_hour_is_not_for_a_shared_cache(monkeypatch: Any) -> None:
+    rule("0.05", hours_from=time(8), hours_until=time(20))
+    now = datetime(2026, 11, 27, 21, tzinfo=UTC)
+    monkeypatch.setattr(clock, "now", lambda: now)
+    answer = Client().get(PAGE)
+    assert answer.status_code == 200
+    assert "private" in answer["Cache-Control"]
 
 
 def test_a_page_without_conditions_stays_as_cacheable_as_it_was() -> None:

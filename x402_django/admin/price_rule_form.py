@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from django import forms
 from django.contrib.admin.widgets import FilteredSelectMultiple
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, Permission
 from django.core.exceptions import ValidationError
 from django.utils import dates
 from django.utils.translation import gettext, ngettext
@@ -224,6 +224,15 @@ class PriceRuleForm(MerchantFormMixin, forms.ModelForm):  # type: ignore[type-ar
     def clean_groups(self) -> list[int]:
         """As keys."""
         return [int(one) for one in self.cleaned_data["groups"]]
+
+    def clean_permission(self) -> str:
+        """One that there is: superusers have any, also one that is misspelt."""
+        name = str(self.cleaned_data["permission"])
+        label, _dot, codename = name.partition(".")
+        known = Permission.objects.filter(content_type__app_label=label, codename=codename)
+        if name and not known.exists():
+            raise ValidationError(_("There is no such permission."), code="no_permission")
+        return name
 
     def clean_countries(self) -> list[str]:
         """In capitals; only where there is somebody to say from where a visitor is."""

@@ -60,7 +60,7 @@ def tick(value: Decimal | float) -> str:
 
 def percent(share: float | None) -> str:
     """``12.3 %``; an em dash where there is nothing to be a share of."""
-    return EMPTY if share is None else f"{number(round(share * 100, 1), 1)}\N{NO-BREAK SPACE}%"
+    return EMPTY if share is None else f"{number(round(share * 100, 1), 1)}\u00a0%"
 
 
 def seconds(value: float | None) -> str:
@@ -68,19 +68,28 @@ def seconds(value: float | None) -> str:
     if value is None:
         return EMPTY
     if value >= 120:
-        return _("%(minutes)s\N{NO-BREAK SPACE}min") % {"minutes": number(value / 60)}
-    return _("%(seconds)s\N{NO-BREAK SPACE}s") % {
-        "seconds": number(value, 2 if value < 1 else 1 if value < 10 else 0)
-    }
+        return _minutes(number(value / 60))
+    return _seconds(number(value, 2 if value < 1 else 1 if value < 10 else 0))
 
 
 def edge(value: float) -> str:
     """An end of a bin of times, as short as it is exact: ``0.25 s``, ``30 min``."""
     if value >= 60:
-        return _("%(minutes)s\N{NO-BREAK SPACE}min") % {
-            "minutes": _trimmed(Decimal(str(value)) / 60)
-        }
-    return _("%(seconds)s\N{NO-BREAK SPACE}s") % {"seconds": _trimmed(Decimal(str(value)))}
+        return _minutes(_trimmed(Decimal(str(value)) / 60))
+    return _seconds(_trimmed(Decimal(str(value))))
+
+
+def _minutes(text: str) -> str:
+    return _unbroken(_("%(minutes)s min") % {"minutes": text})
+
+
+def _seconds(text: str) -> str:
+    return _unbroken(_("%(seconds)s s") % {"seconds": text})
+
+
+def _unbroken(text: str) -> str:
+    """A number stays on the line of its unit."""
+    return text.replace(" ", "\u00a0")
 
 
 def day(value: date) -> str:

@@ -286,10 +286,11 @@ def _leave(
     request: HttpRequest, response: HttpResponseBase, state: GateState | None = None
 ) -> HttpResponseBase:
     """The last touch to an answer of what is for sale, whoever gave it."""
-    asked = getattr(request, ATTRIBUTE).consulted
-    if asked:
-        # Which price applies, or that none does, is not the same for everybody (threat 16).
-        responses.private(response, *sorted(asked))
+    gate: GateState = getattr(request, ATTRIBUTE)
+    if gate.consulted or gate.is_timed:
+        # Which price applies, or that none does, is not the same for everybody, nor for ever
+        # (threat 16).
+        responses.private(response, *sorted(gate.consulted))
     if state is not None and not (state.is_sold or state.is_open):
         return response
     if x402.robots_tag:

@@ -30,6 +30,7 @@ def quote_for(
         state: GateState | None = getattr(request, ATTRIBUTE, None)
         if state is not None:
             state.consulted |= asker.consulted
+            state.is_timed |= asker.is_timed
     return None if quote is None else with_settlers(quote)
 
 

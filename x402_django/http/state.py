@@ -58,6 +58,8 @@ class GateState:
     free: FreeEntry | None = None
     #: The free request that was taken for it.
     quota: TakenFree | None = None
+    #: The time of day decided which price rule applies.
+    is_timed: bool = False
     #: Request headers that decided which price rule applies.
     consulted: set[str] = field(default_factory=set)
     #: The payment has come with this very request, and with no earlier one.

@@ -124,6 +124,9 @@ class HasConditions(models.Model):
         _("days of the week"), default=list, blank=True, validators=[validate_weekdays]
     )
 
+    #: All of ``groups`` were deleted; noted as rules are read (``pricing.rules``).
+    lost_groups = False
+
     class Meta:
         abstract = True
 

@@ -36,11 +36,14 @@ _HASHED: Final = "sha256:"
 
 
 class Asker:
-    """Who asks, as conditions may ask about it. ``consulted`` are headers that answers vary on."""
+    """Who asks, as conditions may ask about it. ``consulted`` are headers that answers vary on;
+    ``is_timed`` says that they vary on the time of day, too.
+    """
 
     def __init__(self, request: HttpRequest | None = None) -> None:
         self._request = request
         self.consulted: set[str] = set()
+        self.is_timed = False
         self._groups: frozenset[int] | None = None
 
     def user(self) -> Any:
@@ -113,10 +116,15 @@ class Conditions:
 
     def verdicts(self, asker: Asker, moment: datetime) -> list[Verdict]:
         """Each of them with whether it holds. Raises as ``hold``, for a person to be told."""
-        return [Verdict(words, judge()) for words, judge in self._judges(asker, moment)]
+        try:
+            return [Verdict(words, judge()) for words, judge in self._judges(asker, moment)]
+        except DatabaseTrouble as trouble:
+            logger.exception("The conditions of a price rule cannot be judged.")
+            raise ServiceUnavailable() from trouble
 
     def _judges(self, asker: Asker, moment: datetime) -> Iterator[tuple[str, Callable[[], bool]]]:
         if self.weekdays or self.hours:
+            asker.is_timed = True
             yield _("within its hours"), lambda: self._is_open(timezone.localtime(moment))
         if self.countries:
             name = x402.country_header

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from django.utils.translation import gettext as _
 
+from x402_django.exceptions import ServiceUnavailable
 from x402_django.pricing.conditions import Asker, Verdict
 from x402_django.pricing.rules import CompiledRule, RuleSet
 
@@ -42,9 +43,17 @@ def explain(
     """
     found = rules.find(key=key, url_name=url_name, method=method, at=moment, asker=asker)
     return [
-        Candidate(rule, tuple(_verdicts(rule, method, moment, asker)), rule is found)
+        Candidate(rule, _told(rule, method, moment, asker), rule is found)
         for rule in rules.candidates(key=key, url_name=url_name)
     ]
+
+
+def _told(rule: CompiledRule, method: str, moment: datetime, asker: Asker) -> tuple[Verdict, ...]:
+    """The verdicts; of a rule that nobody had to ask, also that it cannot be judged."""
+    try:
+        return tuple(_verdicts(rule, method, moment, asker))
+    except ServiceUnavailable as error:
+        return (Verdict(str(error), holds=False),)
 
 
 def _verdicts(rule: CompiledRule, method: str, moment: datetime, asker: Asker) -> Iterator[Verdict]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from types import MappingProxyType
@@ -222,6 +222,11 @@ def compile_rule(
             offers = offers_for(templates, price_usd=price, token_amount=rule.token_amount)
     except ConfigurationError as failure:
         error = str(failure)
+    conditions = compile_conditions(rule)
+    if rule.lost_groups and not is_free and conditions is not None:
+        # It applies, and sells nothing, until somebody has said for whom it is.
+        conditions = replace(conditions, groups=frozenset())
+        error = "All of its groups were deleted. Choose others, or none."
     return CompiledRule(
         pk=rule.pk,
         name=rule.name,
@@ -243,7 +248,7 @@ def compile_rule(
         takes_credits=rule.takes_credits,
         discounts=compile_discounts(rule, templates),
         quota=compile_quota(rule),
-        conditions=compile_conditions(rule),
+        conditions=conditions,
         is_free=is_free,
         earlier=_earlier_terms(rule, previous, templates),
         error=error,
@@ -322,7 +327,23 @@ def load_rules(loaded_at: float) -> RuleSet:
         for row in PreviousPrice.objects.filter(ended_at__gt=clock.now() - _grace()):
             previous[row.rule_id].append(row)
     owners = dict(MerchantPage.objects.values_list("name", "merchant_id"))
+    _forget_deleted_groups(rules)
     return index_rules(rules, templates, loaded_at, previous, owners)
+
+
+def _forget_deleted_groups(rules: Sequence[PriceRule]) -> None:
+    """Note on rules that name groups whether any of them is left; a query only if some do.
+
+    A rule that asks members of a group to pay must not let everybody in once the group is gone.
+    """
+    named = {int(key) for rule in rules for key in rule.groups or ()}
+    if not named:
+        return
+    from django.contrib.auth.models import Group
+
+    left = set(Group.objects.filter(pk__in=named).values_list("pk", flat=True))
+    for rule in rules:
+        rule.lost_groups = bool(rule.groups) and not left & {int(key) for key in rule.groups}
 
 
 def index_rules(

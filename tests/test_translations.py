@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +87,12 @@ def test_no_text_of_the_code_is_missing(language: str, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def speaking(settings: Any) -> None:
+def speaking(settings: Any) -> Iterator[None]:
+    """A site that listens to its readers; the thread speaks English again afterwards."""
     settings.MIDDLEWARE = ["django.middleware.locale.LocaleMiddleware", *settings.MIDDLEWARE]
     settings.ROOT_URLCONF = "tests.receipts.urls"
+    with translation.override("en"):
+        yield
 
 
 PAYWALL = {"de": "Zahlung erforderlich", "es": "Se requiere un pago"}

@@ -48,7 +48,10 @@ if PUBLIC_URL and PUBLIC_URL.startswith("https://"):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
 
+#: ``DEMO_ADMIN=unfold``: the admin in the looks of django-unfold, which is to be installed.
+ADMIN_LOOKS = ["unfold"] if env("DEMO_ADMIN") == "unfold" else []
 INSTALLED_APPS = [
+    *ADMIN_LOOKS,
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

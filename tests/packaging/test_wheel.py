@@ -195,8 +195,7 @@ def test_a_bare_project_runs_on_the_wheel(bare_project: list[str | Path]) -> Non
 #: Imported only where a site asks for it: extras, and libraries that it brings itself.
 OPTIONAL = {
     *("eth", "eth_tester", "psycopg", "prometheus_client", "opentelemetry", "solana", "solders"),
-    "fpdf",
-    "openpyxl",
+    *("fpdf", "openpyxl", "unfold"),
     *("corsheaders", "drf_spectacular", "pytest"),
 }
 IMPORT_ALL = """

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from x402_django.admin.base import ModelAdmin
 from x402_django.admin.desk_panels import panels
 from x402_django.admin.read_only import NoWrites
 from x402_django.admin.scoping import merchant_choices, merchants_of
@@ -43,7 +44,7 @@ class MerchantForm(forms.Form):
 
 
 @admin.register(Desk)
-class DeskAdmin(NoWrites, admin.ModelAdmin):  # type: ignore[type-arg]
+class DeskAdmin(NoWrites, ModelAdmin):  # type: ignore[type-arg]
     """One page, for whoever may see payments: it has only sums of what their lists show."""
 
     class Media:

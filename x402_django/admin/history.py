@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from django.contrib import admin
 from django.db.models import Model
 
+from x402_django.admin.base import ModelAdmin
 from x402_django.admin.display import EMPTY
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _LONGEST: Final = 80
 
 
-class RecordsValues(admin.ModelAdmin):  # type: ignore[type-arg]
+class RecordsValues(ModelAdmin):  # type: ignore[type-arg]
     """A ModelAdmin: the history of its objects names the old and the new value of a field."""
 
     def construct_change_message(

@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from x402_django.admin import display
+from x402_django.admin.base import TabularInline
 from x402_django.admin.read_only import LedgerAdmin, NoWrites
 from x402_django.admin.scoping import MerchantScoped
 from x402_django.models import CreditAccount, CreditEntry, HoldingUse, Pass
@@ -91,7 +92,7 @@ class PassAdmin(MerchantScoped, LedgerAdmin):
         return display.lines([*grant.get("keys", ()), *grant.get("pages", ())])
 
 
-class CreditEntryInline(NoWrites, admin.TabularInline):  # type: ignore[type-arg]
+class CreditEntryInline(NoWrites, TabularInline):  # type: ignore[type-arg]
     model = CreditEntry
     fields = ("at", "kind", "amount_usd", "balance_usd", "payment", "use")
     readonly_fields = fields

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
+from x402_django.admin.base import TabularInline
 from x402_django.admin.history import RecordsValues
 from x402_django.admin.scoping import MerchantScoped, merchants_of
 from x402_django.models import Membership, Merchant, MerchantPage
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
 
-class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]
+class MembershipInline(TabularInline):  # type: ignore[type-arg]
     """Who sees what is this merchant's."""
 
     model = Membership
@@ -23,7 +24,7 @@ class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]
     extra = 1
 
 
-class MerchantPageInline(admin.TabularInline):  # type: ignore[type-arg]
+class MerchantPageInline(TabularInline):  # type: ignore[type-arg]
     """What the merchant may set prices for."""
 
     model = MerchantPage

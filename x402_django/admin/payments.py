@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from x402_django.admin import display
+from x402_django.admin.base import TabularInline
 from x402_django.admin.columns import MoneyColumns
 from x402_django.admin.filters import AttentionFilter, FacilitatorFilter, NetworkFilter
 from x402_django.admin.read_only import LedgerAdmin, NoWrites
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
 
-class PaymentEventInline(NoWrites, admin.TabularInline):  # type: ignore[type-arg]
+class PaymentEventInline(NoWrites, TabularInline):  # type: ignore[type-arg]
     """The timeline on a payment's page."""
 
     model = PaymentEvent

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from django.contrib import admin
 from django.contrib.admin.options import ShowFacets
 from django.contrib.admin.utils import flatten_fieldsets
 
+from x402_django.admin.base import ModelAdmin
 from x402_django.admin.change_list import BoundedPaginator, LedgerChangeList
 from x402_django.admin.display import EMPTY
 
@@ -29,7 +29,7 @@ class NoWrites:
         return False
 
 
-class LedgerAdmin(NoWrites, admin.ModelAdmin):  # type: ignore[type-arg]
+class LedgerAdmin(NoWrites, ModelAdmin):  # type: ignore[type-arg]
     """A read-only list that costs the same with twenty rows and with a million.
 
     Nothing counts without a bound, nothing lists the distinct values of a column, only indexed

@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from x402_django.admin import display
+from x402_django.admin.base import TabularInline
 from x402_django.admin.columns import MoneyColumns
 from x402_django.admin.filters import NetworkFilter
 from x402_django.admin.read_only import LedgerAdmin, NoWrites
@@ -207,7 +208,7 @@ def _said(refund: Refund) -> str:
     return _now("The refund is sent as soon as the payment is final.")
 
 
-class RefundEventInline(NoWrites, admin.TabularInline):  # type: ignore[type-arg]
+class RefundEventInline(NoWrites, TabularInline):  # type: ignore[type-arg]
     model = RefundEvent
     fields = ("at", "from_state", "to_state", "code", "reason", "actor")
     extra = 0

@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from x402_django import clock
 from x402_django.admin import display
+from x402_django.admin.base import ModelAdmin
 from x402_django.admin.filters import FacilitatorFilter, NetworkFilter
 from x402_django.admin.payments import PaymentAdmin
 from x402_django.admin.read_only import LedgerAdmin
@@ -36,7 +37,7 @@ SHOWN_ONCE = "admin/x402_django/facilitator_key_secret.html"
 
 
 @admin.register(FacilitatorKey)
-class FacilitatorKeyAdmin(SiteOwned, admin.ModelAdmin):  # type: ignore[type-arg]
+class FacilitatorKeyAdmin(SiteOwned, ModelAdmin):  # type: ignore[type-arg]
     """Keys are added, rotated and revoked here. A secret is shown once, by what made it."""
 
     list_display = ("name", "prefix", "status", "used_today", "gas_today", "settled_count")
@@ -225,7 +226,7 @@ class ServicePaymentAdmin(SiteOwned, PaymentAdmin):
 
 
 @admin.register(ListedResource)
-class ListedResourceAdmin(SiteOwned, admin.ModelAdmin):  # type: ignore[type-arg]
+class ListedResourceAdmin(SiteOwned, ModelAdmin):  # type: ignore[type-arg]
     """The public list: rows come from settlements, and can be hidden or deleted."""
 
     list_display = ("url", "key", "last_paid_at", "hidden")

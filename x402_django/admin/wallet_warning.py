@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.db.models import F
 from django.utils.translation import gettext as _
 
+from x402_django.admin.base import ModelAdmin
 from x402_django.admin.display import network_label
 from x402_django.admin.scoping import merchants_of
 from x402_django.models import SettlementWallet
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _WEI_DECIMALS = 18
 
 
-class WarnsOfLowWallets(admin.ModelAdmin):  # type: ignore[type-arg]
+class WarnsOfLowWallets(ModelAdmin):  # type: ignore[type-arg]
     """For lists that those look at who can fill a wallet up, and may see the wallets."""
 
     def changelist_view(

@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from x402_django.admin.base import ModelAdmin, TabularInline
 from x402_django.admin.read_only import LedgerAdmin, NoWrites
 from x402_django.admin.scoping import (
     MerchantFormMixin,
@@ -40,7 +41,7 @@ class WebhookEndpointForm(MerchantFormMixin, forms.ModelForm):  # type: ignore[t
 
 
 @admin.register(WebhookEndpoint)
-class WebhookEndpointAdmin(MerchantOwned, admin.ModelAdmin):  # type: ignore[type-arg]
+class WebhookEndpointAdmin(MerchantOwned, ModelAdmin):  # type: ignore[type-arg]
     """Endpoints are added, turned off and rotated here. A secret is shown once."""
 
     form = WebhookEndpointForm
@@ -128,7 +129,7 @@ class WebhookEndpointAdmin(MerchantOwned, admin.ModelAdmin):  # type: ignore[typ
         return response
 
 
-class WebhookAttemptInline(NoWrites, admin.TabularInline):  # type: ignore[type-arg]
+class WebhookAttemptInline(NoWrites, TabularInline):  # type: ignore[type-arg]
     model = WebhookAttempt
     fields = ("at", "status", "error_code", "milliseconds", "answer")
     extra = 0

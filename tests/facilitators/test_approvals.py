@@ -320,6 +320,27 @@ def test_payments_of_one_payer_at_once_share_one_gift(chain) -> None:
     assert dollars(PAY_TO) == 4 * PRICE
 
 
+@pytest.mark.parametrize("step", ["verify", "settle"])
+def test_an_approval_mined_while_it_is_examined_serves_both(chain, monkeypatch, step) -> None:
+    payer = penniless()
+    first, second = sign_sponsored(payer), sign_sponsored(payer)
+    chain_nonce = approvals.chain_nonce
+    overtaking = iter([first])
+
+    def overtaken(*args: Any) -> int:
+        for other in overtaking:
+            settle(other)
+        return chain_nonce(*args)
+
+    monkeypatch.setattr(approvals, "chain_nonce", overtaken)
+    if step == "verify":
+        get_facilitator("default").verify(second)
+    else:
+        settle(second)
+        assert dollars(PAY_TO) == 2 * PRICE
+    assert ChainTransaction.objects.filter(wallet=payer.address).count() == 1
+
+
 def test_a_thief_gets_no_gas_for_a_payer_who_has_not_signed(chain) -> None:
     victim, thief = penniless(), new_payer(chain, 0)
     signed = sign_sponsored(victim)

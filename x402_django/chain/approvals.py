@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 Status = ChainTransaction.Status
 
+#: The code of an approval whose nonce was used, by itself or by another transaction.
+NOT_NEXT: Final = "erc20_approval_nonce_mismatch"
+
 #: How often a node is asked for what another one has said: not all are equally far.
 _PATIENCE: Final = 5
 
@@ -57,6 +60,11 @@ def missing(signed: SignedPayment) -> Approval | None:
     return approval
 
 
+def came_into_force(signed: SignedPayment) -> bool:
+    """Whether no approval is missing now; not all nodes know at once. Raises RpcUnavailable."""
+    return any(missing(signed) is None for _ in _attempts(signed.offer.network))
+
+
 def refuse_unfit(signed: SignedPayment, approval: Approval, *, max_gas: int, max_cost: int) -> None:
     """Raise PaymentRefused if ``approval`` would not be mined now, or costs too much.
 
@@ -68,7 +76,7 @@ def refuse_unfit(signed: SignedPayment, approval: Approval, *, max_gas: int, max
     if approval.max_fee < current_fees(network).base_fee:
         _refuse("offers less for gas than the network charges", "erc20_approval_fee_too_low")
     if approval.nonce != chain_nonce(network, signed.payer, "latest"):
-        _refuse("is not the payer's next transaction", "erc20_approval_nonce_mismatch")
+        _refuse("is not the payer's next transaction", NOT_NEXT)
     call: TxParams = {
         "from": checksum(signed.payer),
         "to": checksum(signed.offer.asset),
@@ -109,9 +117,8 @@ def carry_out(
     receipt = outbox.await_receipt(row, deadline=deadline)
     if receipt is None and row.status != Status.DROPPED:
         raise FacilitatorUnavailable("The approval is not mined yet. Retry with the same payment.")
-    for _ in _attempts(signed.offer.network):
-        if missing(signed) is None:
-            return
+    if came_into_force(signed):
+        return
     if receipt is not None and receipt["status"] == 1:
         raise FacilitatorUnavailable()  # the node is behind
     raise SettlementFailed("The approval of Permit2 failed.", code="erc20_approval_tx_failed")

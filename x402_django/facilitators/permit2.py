@@ -42,8 +42,13 @@ def verify(facilitator: LocalFacilitator, signed: SignedPayment) -> None:
     try:
         approval = approvals.missing(signed)
         if approval is not None:
-            _verify_with(approval, facilitator, signed)
-            return
+            try:
+                _verify_with(approval, facilitator, signed)
+                return
+            except PaymentRefused as refusal:
+                if refusal.code != approvals.NOT_NEXT or approvals.missing(signed) is not None:
+                    raise
+                # Another payment has had it mined meanwhile.
     except RpcUnavailable as error:
         raise unavailable(error) from error
     reason = _asked(facilitator, signed, "settle")
@@ -75,7 +80,12 @@ def prepare(
         approval = approvals.missing(signed)
         if approval is None:
             return
-        _verify_with(approval, facilitator, signed)  # as it is now: a gift must not be for nothing
+        try:  # as it is now: a gift must not be for nothing
+            _verify_with(approval, facilitator, signed)
+        except PaymentRefused as refusal:
+            if refusal.code == approvals.NOT_NEXT and approvals.came_into_force(signed):
+                return  # another payment has had it mined meanwhile
+            raise
         approvals.carry_out(
             signed,
             approval,

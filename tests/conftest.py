@@ -53,17 +53,14 @@ def _quick_flush() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _uncounted_challenges() -> None:
-    """Their sums are written at the end of any request, and tests count statements."""
-    challenges.disconnect()
-
-
 @pytest.fixture(autouse=True)
 def _clean_slate() -> Iterator[None]:
     InstantFacilitator.reset()
     runs.clear()
     forget_rules()
+    # Counts of challenges are written at the end of any request, and tests count statements.
+    # (Connected anew wherever a test overrides INSTALLED_APPS.)
+    challenges.disconnect()
     yield
     forget_rules()
 

@@ -24,7 +24,7 @@ LOOKS = [("desktop", "light"), ("desktop", "dark"), ("phone", "light"), ("phone"
 def violations(page: Page, within: str | None = None) -> list[str]:
     """What axe finds on the page; or in what the selector ``within`` finds there."""
     found = Axe().run(page, context=within, options=RULES).response
-    assert len(found["passes"]) > 10  # it did look
+    assert len(found["passes"]) > 2  # it did look
     return [
         f"{rule['id']}: {node['html']} {node['failureSummary']}"
         for rule in found["violations"]

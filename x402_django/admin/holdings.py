@@ -31,7 +31,14 @@ _ENTRIES_SHOWN = 50
 class PassAdmin(MerchantScoped, LedgerAdmin):
     """Passes; who may change them may revoke them, and nothing else."""
 
-    list_display = ("payment_link", "payer_short", "created_at", "expires_at", "uses_shown", "good")
+    list_display = (
+        "payment_short",
+        "payer_short",
+        "created_at",
+        "expires_at",
+        "uses_shown",
+        "good",
+    )
     list_select_related = ("payment",)
     search_fields = ("payer",)
     search_help_text = _("The whole address of the payer.")
@@ -69,6 +76,10 @@ class PassAdmin(MerchantScoped, LedgerAdmin):
     @admin.display(description=_("payment"))
     def payment_link(self, held: Pass) -> SafeString | str:
         return display.payment_link(held.payment_id)
+
+    @admin.display(description=_("payment"))
+    def payment_short(self, held: Pass) -> str:
+        return str(held.payment)
 
     @admin.display(description=_("payer"))
     def payer_short(self, held: Pass) -> SafeString | str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
-from x402_django.admin.base import TabularInline
+from x402_django.admin.base import LabelledInline
 from x402_django.admin.history import RecordsValues
 from x402_django.admin.scoping import MerchantScoped, merchants_of
 from x402_django.models import Membership, Merchant, MerchantPage
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
 
-class MembershipInline(TabularInline):  # type: ignore[type-arg]
+class MembershipInline(LabelledInline):
     """Who sees what is this merchant's."""
 
     model = Membership
@@ -24,7 +24,7 @@ class MembershipInline(TabularInline):  # type: ignore[type-arg]
     extra = 1
 
 
-class MerchantPageInline(TabularInline):  # type: ignore[type-arg]
+class MerchantPageInline(LabelledInline):
     """What the merchant may set prices for."""
 
     model = MerchantPage

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
 from x402_django.admin import display
+from x402_django.admin.base import name_in_table
 from x402_django.admin.history import RecordsValues
 from x402_django.admin.payment_method_form import AMOUNT_FIELDS, PaymentMethodForm
 from x402_django.admin.scoping import MerchantOwned
@@ -68,6 +69,12 @@ class PaymentMethodAdmin(MerchantOwned, RecordsValues):
     class Media:
         css = {"all": ["x402_django/admin/admin.css"]}
         js = ["x402_django/admin/payment_method.js"]
+
+    def get_changelist_formset(self, request: HttpRequest, **kwargs: Any) -> Any:
+        def field_of(db_field: Any, **options: Any) -> Any:
+            return name_in_table(self.formfield_for_dbfield(db_field, request, **options))
+
+        return super().get_changelist_formset(request, formfield_callback=field_of, **kwargs)
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         initial: dict[str, Any] = super().get_changeform_initial_data(request)

@@ -21,7 +21,7 @@ def main() -> None:
 
     owner = User.objects.create_superuser("owner", password="owner")
     _holdings()
-    _refunds(owner)
+    _refunds(User.objects.create_user("clerk"))
     _service()
     _webhooks()
     for page in _pages(owner):
@@ -68,16 +68,16 @@ def _holdings() -> None:
     )
 
 
-def _refunds(owner: Any) -> None:
+def _refunds(clerk: Any) -> None:
     from django.utils import timezone
 
     from x402_django.models import Alert, Payment, Refund, RefundReceipt
     from x402_django.payments.refunds.requesting import request_refund
 
     first, second = Payment.objects.filter(state="final", receipt__isnull=False).order_by("pk")[:2]
-    waiting = request_refund(first, 1, user=owner, reason="The forecast was of yesterday.")
+    waiting = request_refund(first, 1, user=clerk, reason="The forecast was of yesterday.")
     Refund.objects.filter(pk=waiting.pk).update(state=Refund.State.REQUESTED)
-    refund = request_refund(second, 1, user=owner)
+    refund = request_refund(second, 1, user=clerk)
     copied = (
         "merchant_id", "network", "asset", "asset_symbol", "asset_decimals", "amount",
         "price_usd", "payer", "reason",
@@ -101,13 +101,15 @@ def _refunds(owner: Any) -> None:
 def _service() -> None:
     from django.utils import timezone
 
-    from x402_django.models import FacilitatorKey, ListedResource
+    from x402_django.models import FacilitatorKey, ListedResource, Payment
 
     now = timezone.now()
     key = FacilitatorKey.objects.create(
         name="Weather shop", prefix="x402_live_ab12", created_at=now,
         digest=hashlib.sha256(b"a key").hexdigest(), origins=["https://weather.example"],
     )  # fmt: skip
+    settled = Payment.objects.filter(state="failed")[:1].get()
+    Payment.objects.filter(pk=settled.pk).update(kind=Payment.Kind.SERVICE, service_key=key)
     ListedResource.objects.create(
         key=key, url="https://weather.example/forecast", x402_version=2, first_paid_at=now,
         last_paid_at=now, accepts=[{"scheme": "exact", "network": "eip155:8453"}],
@@ -167,7 +169,7 @@ def _pages(owner: Any) -> list[str]:
         pages.append(reverse(f"{name}_changelist"))
         if desk.has_add_permission(request):
             pages.append(reverse(f"{name}_add"))
-        row = model._default_manager.order_by("-pk").first()
+        row = desk.get_queryset(request).order_by("-pk").first()
         if row is None:
             raise LookupError(f"There is no {model.__name__} to look at.")
         if model.__name__ == "Desk":
@@ -178,7 +180,7 @@ def _pages(owner: Any) -> list[str]:
     payment = Payment.objects.filter(state="final", refunds__isnull=True)[:1].get()
     pages.append(reverse("admin:x402_django_payment_refund", args=[payment.pk]))
     waiting = Refund.objects.get(state="requested")
-    pages.append(reverse("admin:x402_django_refund_decide", args=[waiting.pk]))
+    pages.append(reverse("admin:x402_django_refund_change", args=[waiting.pk]))
     return pages
 
 

@@ -125,7 +125,7 @@ def test_every_page(desk: Desk, look: Callable[[str], Page], screen: str) -> Non
     for path in desk.pages:
         answer = page.goto(desk.url + path)
         assert answer is not None
-        assert answer.status == 200, path
+        assert (answer.status, page.url) == (200, desk.url + path)
         if PICTURES:
             name = path.strip("/").replace("/", "-")
             page.screenshot(path=Path(PICTURES) / f"{name}-{screen}.png")

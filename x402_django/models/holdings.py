@@ -66,7 +66,7 @@ class Pass(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.payment_id}"
+        return f"{self.payer} ({self.created_at:%Y-%m-%d})"
 
 
 class CreditAccount(models.Model):

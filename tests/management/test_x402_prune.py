@@ -43,10 +43,10 @@ def prune(days, capsys, **options):
     return capsys.readouterr().out.strip()
 
 
-def said(responses, uncharged, personal):
+def said(responses, uncharged, personal, webhooks=0):
     return (
         f"stored responses emptied: {responses}, uncharged payments deleted: {uncharged}, payloads "
-        f"of charged ones emptied: {personal}"
+        f"of charged ones emptied: {personal}, webhook messages emptied: {webhooks}"
     )
 
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission, User
+from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
@@ -322,3 +323,41 @@ def test_the_admin_shows_a_secret_once_and_sends_again(client, receiver, buyer):
     rotate = {"action": "rotate", "_selected_action": [endpoint.pk]}
     rotated = client.post(reverse("admin:x402_django_webhookendpoint_changelist"), rotate)
     assert rotated.context["secret"] not in ("", secret)
+
+
+def test_messages_that_nobody_waits_for_are_emptied(receiver, buyer, capsys):
+    endpoint_at(receiver.url, events=["receipt.issued"])
+    endpoint_at(receiver.url, name="slow", events=["payment.settled"])
+    buyer.pay("GET", "/weather/")
+    receiver.status = 500
+    assert run() == [False, False]
+    delivered = WebhookDelivery.objects.get(endpoint__name="shop")
+    receiver.status = 204
+    with clock.shifted(timedelta(hours=1)):
+        assert delivery.deliver(delivered.pk)
+
+    def prune(days):
+        with clock.shifted(timedelta(days=days)):
+            call_command("x402_prune", webhooks_after=90)
+        return capsys.readouterr().out.strip().rpartition(": ")[2]
+
+    assert prune(89) == "0"
+    assert prune(91) == "1"
+    assert prune(91) == "0"
+    emptied, waiting = (
+        WebhookMessage.objects.get(deliveries__endpoint__name=name) for name in ("shop", "slow")
+    )
+    assert (emptied.body, waiting.body != "") == ("", True)
+    assert [one.delivery.message for one in WebhookAttempt.objects.all()] == [waiting]
+    assert run() == []  # it is not written anew
+    assert delivery.send_again(WebhookDelivery.objects.all()) == 0
+    # One that is queued while its message is emptied:
+    before = len(receiver.got)
+    WebhookDelivery.objects.filter(pk=delivered.pk).update(
+        state="pending", next_attempt_at=clock.now()
+    )
+    assert run() == [False]
+    assert (len(receiver.got), WebhookDelivery.objects.get(pk=delivered.pk).last_error) == (
+        before,
+        "pruned",
+    )

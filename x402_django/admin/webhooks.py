@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from x402_django.admin import display
 from x402_django.admin.base import ModelAdmin, TabularInline
 from x402_django.admin.read_only import LedgerAdmin, NoWrites
 from x402_django.admin.scoping import (
@@ -185,4 +186,4 @@ class WebhookDeliveryAdmin(MerchantScoped, LedgerAdmin):
 
     @admin.display(description=_("body"))
     def body(self, row: WebhookDelivery) -> str:
-        return row.message.body
+        return row.message.body or display.EMPTY

@@ -7,6 +7,8 @@ uncharged       payments that were rejected, released, failed or expired: delete
                 any more, nothing was delivered for it, and nothing in the books names it
 personal        of payments that were charged and are final: what came with them beside the
                 receipt's facts (signatures, extensions): emptied
+webhooks        messages that every endpoint has got, or none will: their text and what was
+                answered. That there was a message stays, so that none is written twice
 ==============  ============================================================================
 
 Each step is a few hundred rows in a transaction of its own: it may be killed and run again.
@@ -31,6 +33,9 @@ from x402_django.models import (
     Payment,
     PaymentEvent,
     Receipt,
+    WebhookAttempt,
+    WebhookDelivery,
+    WebhookMessage,
 )
 from x402_django.models.desk import day_of
 from x402_django.payments.maintenance import purge_stored_responses
@@ -52,16 +57,18 @@ _SECRETS: Final = ("signature", "transaction", "extensions")
 
 @dataclass(slots=True)
 class Pruned:
-    """How many responses were emptied, payments deleted, and payloads emptied."""
+    """How many responses were emptied, payments deleted, payloads and messages emptied."""
 
     responses: int = 0
     uncharged: int = 0
     personal: int = 0
+    webhooks: int = 0
 
     def __str__(self) -> str:
         return (
             f"stored responses emptied: {self.responses}, uncharged payments deleted: "
-            f"{self.uncharged}, payloads of charged ones emptied: {self.personal}"
+            f"{self.uncharged}, payloads of charged ones emptied: {self.personal}, "
+            f"webhook messages emptied: {self.webhooks}"
         )
 
 
@@ -70,13 +77,16 @@ def least_age() -> timedelta:
     return timedelta(seconds=max(_OVER_FOR, x402.failed_payer_memory))
 
 
-def count(*, uncharged: timedelta, personal: timedelta | None) -> Pruned:
+def count(
+    *, uncharged: timedelta, personal: timedelta | None, webhooks: timedelta | None = None
+) -> Pruned:
     """What ``prune`` would do, without doing it."""
     now = clock.now()
     return Pruned(
         responses=Payment.objects.filter(response_expires_at__lt=now).count(),
         uncharged=_uncharged(now - uncharged).count(),
         personal=0 if personal is None else _personal(now - personal).count(),
+        webhooks=0 if webhooks is None else _webhooks(now - webhooks).count(),
     )
 
 
@@ -84,9 +94,12 @@ def prune(
     *,
     uncharged: timedelta,
     personal: timedelta | None,
+    webhooks: timedelta | None = None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Pruned:
-    """Forget what is older than that; ``personal`` None: keep what came with charged payments.
+    """Forget what is older than that.
+
+    ``personal`` None: keep what came with charged payments; ``webhooks`` None: keep messages.
 
     ``progress`` gets the rows done so far. Raises ValueError for an ``uncharged`` below
     ``least_age``.
@@ -104,6 +117,10 @@ def prune(
         for keys in _chunks(_personal(now - personal)):
             done.personal += _empty(keys)
             progress(done.uncharged + done.personal)
+    if webhooks is not None:
+        for keys in _chunks(_webhooks(now - webhooks)):
+            done.webhooks += _empty_messages(keys)
+            progress(done.uncharged + done.personal + done.webhooks)
     return done
 
 
@@ -143,7 +160,15 @@ def _personal(before: datetime) -> QuerySet[Payment]:
     )
 
 
-def _chunks(rows: QuerySet[Payment]) -> Iterator[list[int]]:
+def _webhooks(before: datetime) -> QuerySet[WebhookMessage]:
+    waiting = WebhookDelivery.objects.filter(
+        message=OuterRef("pk"), state=WebhookDelivery.State.PENDING
+    )
+    rows = WebhookMessage.objects.filter(created_at__lt=before).exclude(body="")
+    return rows.filter(~Exists(waiting))
+
+
+def _chunks(rows: QuerySet[Any]) -> Iterator[list[int]]:
     """The keys of ``rows``, some hundred at a time, each once."""
     last = 0
     while True:
@@ -180,3 +205,21 @@ def _empty(keys: list[int]) -> int:
         row.extensions = {}
     with transaction.atomic(using=alias):
         return Payment.objects.using(alias).bulk_update(rows, ["payload", "extensions"])
+
+
+def _empty_messages(keys: list[int]) -> int:
+    """Empty those of ``keys`` for which no delivery waits: one may be queued again meanwhile."""
+    alias = router.db_for_write(WebhookMessage)
+    with transaction.atomic(using=alias):
+        log: QuerySet[WebhookAttempt] = QuerySet(WebhookAttempt, using=alias)
+        deliveries = WebhookDelivery.objects.using(alias).filter(message__in=keys)
+        if transaction.get_connection(alias).features.has_select_for_update:
+            deliveries = deliveries.order_by("pk").select_for_update()
+        waiting = {
+            held.message_id
+            for held in deliveries.only("message_id", "state")
+            if held.state == WebhookDelivery.State.PENDING
+        }
+        done = [key for key in keys if key not in waiting]
+        log.filter(delivery__message__in=done)._raw_delete(alias)
+        return WebhookMessage.objects.using(alias).filter(pk__in=done).update(body="")

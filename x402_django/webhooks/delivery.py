@@ -18,7 +18,7 @@ from django.db.models import F, QuerySet
 
 from x402_django import clock
 from x402_django.exceptions import ConfigurationError
-from x402_django.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint
+from x402_django.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookMessage
 from x402_django.payments.periodic import recorded
 from x402_django.webhooks import outbox, signing
 from x402_django.webhooks.addresses import validate_url
@@ -77,8 +77,13 @@ def deliver(delivery_id: int) -> bool:
 
 
 def send_again(deliveries: QuerySet[WebhookDelivery]) -> int:
-    """Queue what is over, delivered or not, once more with the same message id. How many."""
-    return deliveries.exclude(state=State.PENDING).update(
+    """Queue what is over, delivered or not, once more with the same message id. How many.
+
+    Not those whose message ``x402_prune`` has emptied.
+    """
+    emptied = WebhookMessage.objects.filter(body="")
+    over = deliveries.exclude(state=State.PENDING).exclude(message__in=emptied)
+    return over.update(
         state=State.PENDING, attempts=0, lease=F("lease") + 1, next_attempt_at=clock.now()
     )
 
@@ -118,6 +123,8 @@ def _send(held: WebhookDelivery) -> Answer:
         logger.error("Webhook endpoint %s: %s", held.endpoint.name, error)
         return Answer(None, "secret_unreadable", 0)
     message = held.message
+    if not message.body:
+        return Answer(None, "pruned", 0)  # queued again while x402_prune emptied it
     headers = signing.headers(message.message_id, clock.timestamp(), message.body, secrets_in_force)
     return post(held.endpoint.url, headers, message.body.encode())
 

@@ -14,7 +14,8 @@ from x402_django.payments.pruning import count, least_age, prune
 class Command(BaseCommand):
     help = (
         "Empty stored responses past their time, delete payments that were never charged, and, if "
-        "asked to, empty what came with charged ones beside the receipt's facts."
+        "asked to, empty what came with charged ones beside the receipt's facts, and webhook "
+        "messages that nobody waits for."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -32,6 +33,12 @@ class Command(BaseCommand):
             metavar="DAYS",
             help="empty signatures and extensions of charged payments this old (default: never)",
         )
+        parser.add_argument(
+            "--webhooks-after",
+            type=int,
+            metavar="DAYS",
+            help="empty webhook messages this old that nobody waits for (default: never)",
+        )
         parser.add_argument("--dry-run", action="store_true", help="count, and change nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -46,11 +53,17 @@ class Command(BaseCommand):
             )
         if personal is not None and days < 1:
             raise CommandError("--personal-after is at least 1 day.")
-        found = count(uncharged=uncharged, personal=personal)
+        days = options["webhooks_after"]
+        webhooks = None if days is None else timedelta(days=days)
+        if webhooks is not None and days < 1:
+            raise CommandError("--webhooks-after is at least 1 day.")
+        found = count(uncharged=uncharged, personal=personal, webhooks=webhooks)
         if options["dry_run"]:
             self.stdout.write(f"Would do: {found}")
             return
-        progress = Progress(self.stderr, "payments", found.uncharged + found.personal)
+        progress = Progress(self.stderr, "rows", found.uncharged + found.personal + found.webhooks)
         with progress:
-            done = prune(uncharged=uncharged, personal=personal, progress=progress.at)
+            done = prune(
+                uncharged=uncharged, personal=personal, webhooks=webhooks, progress=progress.at
+            )
         self.stdout.write(str(done))

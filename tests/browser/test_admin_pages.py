@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -126,10 +127,15 @@ def test_every_page(desk: Desk, look: Callable[[str], Page], screen: str) -> Non
         answer = page.goto(desk.url + path)
         assert answer is not None
         assert (answer.status, page.url) == (200, desk.url + path)
-        if PICTURES:
-            name = path.strip("/").replace("/", "-")
-            page.screenshot(path=Path(PICTURES) / f"{name}-{screen}.png")
-        if not path.endswith(("/history/", "/delete/")):  # which are Django's own
+        is_ours = not path.endswith(("/history/", "/delete/"))
+        if PICTURES and is_ours:
+            name = re.sub(r"/\d+/", "/", path.removeprefix("/admin")).replace("x402_django/", "")
+            name = f"{name.strip('/').replace('/', '-') or 'index'}-{screen}"
+            page.screenshot(
+                path=Path(PICTURES) / "admin" / f"{name}.jpg", type="jpeg", quality=60,
+                animations="disabled",
+            )  # fmt: skip
+        if is_ours:
             found = violations(page, "#content")
             complaints += [f"{path} {one}" for one in found if not is_of_django(one)]
         needed, there = page.evaluate(WIDTHS)

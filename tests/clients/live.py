@@ -149,6 +149,12 @@ class Site:
         lines = (line.split() for line in self.runs_file.read_text().splitlines())
         return [path for path, who in lines if who == payer]
 
+    def logs(self) -> str:
+        """The end of what each process has said: what a failed assertion wants to know."""
+        return "".join(
+            f"\n{server.log.name}:\n{server.log.read_text()[-5000:]}" for server in self.servers
+        )
+
     def ledger(self, payer: str) -> dict[str, Any]:
         """What the site has written about ``payer``."""
         answer: dict[str, Any] = httpx.get(f"{self.url}/ledger/", params={"payer": payer}).json()

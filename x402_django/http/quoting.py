@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from x402_django import libraries
 from x402_django.facilitators.settlers import name_settlers
 from x402_django.http.state import ATTRIBUTE, GateState
 from x402_django.pricing import PaidViewOptions, Quote, quote_request
@@ -31,7 +32,10 @@ def quote_for(
         if state is not None:
             state.consulted |= asker.consulted
             state.is_timed |= asker.is_timed
-    return None if quote is None else with_settlers(quote)
+    if quote is None:
+        return None
+    libraries.load()  # all that follows may be the first to need one of them, in many threads
+    return with_settlers(quote)
 
 
 def with_settlers(quote: Quote) -> Quote:

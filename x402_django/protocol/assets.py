@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from x402_django import conf
+from x402_django import conf, libraries
 from x402_django.exceptions import ConfigurationError
 from x402_django.protocol import base58, networks
 
@@ -120,6 +120,7 @@ def _configured_address(network: str, address: str) -> str:
 def _sdk_assets(network: str) -> tuple[KnownAsset, ...]:
     if networks.is_solana(network):
         return _sdk_solana_assets(network)
+    libraries.load()
     from x402.mechanisms.evm.default_assets import DEFAULT_ASSETS
 
     return tuple(
@@ -139,6 +140,7 @@ def _sdk_assets(network: str) -> tuple[KnownAsset, ...]:
 def _sdk_solana_assets(network: str) -> tuple[KnownAsset, ...]:
     if not base58.is_solana_available():
         return ()  # what cannot be decoded is not offered
+    libraries.load_solana()
     from x402.mechanisms.svm.default_assets import DEFAULT_ASSETS
 
     return tuple(

@@ -1,7 +1,7 @@
 """The door to the official SDK: its models, its scheme code, its HTTP client.
 
 Whatever the SDK needs is built from *our* offer, never from what a client sent. The SDK is slow
-to load, so everything is imported inside the functions.
+to load, so everything is imported inside the functions, after ``libraries.load``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from x402_django import libraries
 from x402_django.constants import (
     SCHEME_EXACT,
     SCHEME_UPTO,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 def to_sdk_requirements(offer: Offer) -> PaymentRequirements:
     """The offer as the SDK's v2 ``PaymentRequirements``."""
+    libraries.load()
     from x402.schemas import PaymentRequirements
 
     return PaymentRequirements.model_validate(offer.as_v2())
@@ -37,6 +39,7 @@ def to_sdk_requirements(offer: Offer) -> PaymentRequirements:
 
 def to_sdk_payload(signed: SignedPayment) -> PaymentPayload:
     """The payment as the SDK's v2 ``PaymentPayload``, also where the client spoke v1."""
+    libraries.load()
     from x402.schemas import PaymentPayload, ResourceInfo
 
     return PaymentPayload(
@@ -52,6 +55,7 @@ def to_sdk_v1(signed: SignedPayment) -> tuple[PaymentPayloadV1, PaymentRequireme
 
     For facilitators that speak version 1 on every network, also those it had no names for.
     """
+    libraries.load()
     from x402.schemas.v1 import PaymentPayloadV1, PaymentRequirementsV1
 
     offer = signed.offer
@@ -90,6 +94,7 @@ def facilitator_scheme(
         config: fields of the SDK's ``ExactEvmSchemeConfig`` (``eip6492_allowed_factories``,
             ``simulate_in_settle``); ``upto`` has none of ERC-6492's.
     """
+    libraries.load()
     if scheme == SCHEME_UPTO:
         from x402.mechanisms.evm.upto.facilitator import UptoEvmScheme, UptoEvmSchemeConfig
 
@@ -102,6 +107,7 @@ def facilitator_scheme(
 
 def approving_context(signer: Any) -> Any:
     """A context in which the SDK takes a payer's approval transaction for an approval."""
+    libraries.load()
     from x402.extensions.erc20_approval_gas_sponsoring import Erc20ApprovalFacilitatorExtension
     from x402.interfaces import FacilitatorContext
 
@@ -111,6 +117,7 @@ def approving_context(signer: Any) -> Any:
 
 def declare_extensions(keys: Iterable[str]) -> dict[str, Any]:
     """The ``extensions`` of a challenge that offers to pay for approvals of Permit2."""
+    libraries.load()
     from x402.extensions.eip2612_gas_sponsoring import declare_eip2612_gas_sponsoring_extension
     from x402.extensions.erc20_approval_gas_sponsoring import (
         declare_erc20_approval_gas_sponsoring_extension,
@@ -141,6 +148,7 @@ def http_facilitator_client(
             does, and would carry a signed payment to wherever it is sent.
         auth_provider: has ``get_auth_headers()``, asked for each request.
     """
+    libraries.load()
     from x402.http import FacilitatorConfig, HTTPFacilitatorClientSync
 
     return HTTPFacilitatorClientSync(

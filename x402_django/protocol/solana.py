@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from x402_django import libraries
 from x402_django.constants import SCHEME_EXACT, TRANSFER_SOLANA
 from x402_django.exceptions import PaymentRefused
 from x402_django.protocol import strict
@@ -143,6 +144,7 @@ class Solana(TransferMethod):
         return None
 
     def is_signed(self, signed: SignedPayment) -> bool | None:
+        libraries.load_solana()
         from solders.pubkey import Pubkey
         from solders.signature import Signature
 
@@ -154,6 +156,7 @@ class Solana(TransferMethod):
 @lru_cache(maxsize=4096)
 def token_account(owner: str, mint: str, token_program: str) -> str:
     """The associated token account of ``owner``, to which payments for it go."""
+    libraries.load_solana()
     from x402.mechanisms.svm.utils import derive_ata
 
     return str(derive_ata(owner, mint, token_program))
@@ -170,6 +173,7 @@ def read_transaction(raw: bytes) -> TokenTransfer:
     """
     if not is_solana_available():
         raise PaymentRefused("Payments on Solana are not taken here.", code="invalid_network")
+    libraries.load_solana()
     from solders.message import MessageV0, to_bytes_versioned
     from solders.transaction import VersionedTransaction
 

@@ -31,7 +31,7 @@ troubles = []
 def enter(number):
     start.wait()
     try:
-        {first}
+        libraries.load()
         for name in names[number:] + names[:number]:
             import_module(name)
     except Exception as error:
@@ -56,9 +56,12 @@ def run_cold(script: str) -> str:
 
 @pytest.mark.parametrize("attempt", range(3))
 def test_threads_of_a_fresh_process_enter_the_sdk_at_once(attempt: int) -> None:
-    names = sorted(imported_while_serving() - set(libraries.SOLANA_LIBRARIES) - {"x402"})
-    names = [name for name in names if "svm" not in name and "solders" not in name]
-    assert run_cold(COLD.format(names=names, first="libraries.load()")) == "troubles: []"
+    names = sorted(name for name in imported_while_serving() if not is_for_solana(name))
+    assert run_cold(COLD.format(names=names)) == "troubles: []"
+
+
+def is_for_solana(name: str) -> bool:
+    return name.startswith(("solders", "x402.mechanisms.svm"))
 
 
 def imported_while_serving() -> set[str]:
@@ -81,21 +84,29 @@ def _imports(node: ast.AST) -> set[str]:
     return set().union(*map(_imports, ast.iter_child_nodes(node)))
 
 
+def loaded_by(function: str) -> set[str]:
+    """The modules of a fresh process that has called ``function`` of ``libraries``."""
+    script = f"import sys\nfrom x402_django import libraries\nlibraries.{function}()\n"
+    return set(run_cold(script + "print(*sys.modules)").split())
+
+
 def test_all_that_is_imported_later_is_loaded() -> None:
     """Whoever imports another module of these packages adds it to the list."""
-    expected = imported_while_serving()
+    expected = {name for name in imported_while_serving() if not is_for_solana(name)}
     assert "x402.mechanisms.evm.exact.facilitator" in expected
-    pytest.importorskip("solders")
-    loaded = run_cold(
-        "import sys\nfrom x402_django import libraries\nlibraries.load_solana()\n"
-        "print(*sys.modules)"
-    ).split()
-    assert expected - set(loaded) == set()
+    assert expected - loaded_by("load") == set()
 
 
-def test_an_uninstalled_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And asked for again the next time, rather than taken for loaded."""
-    monkeypatch.setattr(libraries, "_loaded", set())
+def test_all_that_solana_needs_is_loaded() -> None:
+    pytest.importorskip("solders", reason="the SDK's part for Solana is not installed")
+    expected = imported_while_serving()
+    assert "x402.mechanisms.svm.utils" in expected
+    assert expected - loaded_by("load_solana") == set()
+
+
+def test_a_missing_library_is_named_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rather than taken for loaded after the first time."""
+    monkeypatch.setitem(libraries.LIBRARIES, "missing", ("no_such_library",))
     for _ in range(2):
         with pytest.raises(ImportError, match="no_such_library"):
-            libraries.load(("no_such_library",))
+            libraries.load("missing")

@@ -12,47 +12,49 @@ import threading
 from importlib import import_module
 from typing import Final
 
-#: What the rooms import inside functions, or through modules that are imported so.
-LIBRARIES: Final = (
-    "requests",
-    "httpx",
-    "rlp",
-    "eth_account",
-    "eth_account.messages",
-    "web3",
-    "web3.middleware",
-    "x402",
-    "x402.http",
-    "x402.schemas.v1",
-    "x402.mechanisms.evm.default_assets",
-    "x402.mechanisms.evm.exact.facilitator",
-    "x402.mechanisms.evm.upto.facilitator",
-    "x402.extensions.eip2612_gas_sponsoring",
-    "x402.extensions.erc20_approval_gas_sponsoring",
-)
-#: What payments on Solana need beside those; an optional part of the SDK.
-SOLANA_LIBRARIES: Final = (
-    "solders.message",
-    "solders.transaction",
-    "x402.mechanisms.svm.default_assets",
-    "x402.mechanisms.svm.utils",
-)
+#: What the rooms import inside functions, or through modules that are imported so: for every
+#: site, and for payments on Solana, which need an optional part of the SDK.
+LIBRARIES: Final = {
+    "evm": (
+        "requests",
+        "httpx",
+        "rlp",
+        "eth_account",
+        "eth_account.messages",
+        "web3",
+        "web3.middleware",
+        "x402",
+        "x402.http",
+        "x402.schemas.v1",
+        "x402.mechanisms.evm.default_assets",
+        "x402.mechanisms.evm.exact.facilitator",
+        "x402.mechanisms.evm.upto.facilitator",
+        "x402.extensions.eip2612_gas_sponsoring",
+        "x402.extensions.erc20_approval_gas_sponsoring",
+    ),
+    "solana": (
+        "solders.message",
+        "solders.transaction",
+        "x402.mechanisms.svm.default_assets",
+        "x402.mechanisms.svm.utils",
+    ),
+}
 
 _lock = threading.RLock()
-_loaded: set[tuple[str, ...]] = set()
+_loaded: set[str] = set()
 
 
-def load(names: tuple[str, ...] = LIBRARIES) -> None:
-    """Load ``names`` unless that is done already. Raises ImportError if one is not installed."""
-    if names in _loaded:
+def load(group: str = "evm") -> None:
+    """Load a group of ``LIBRARIES`` unless that is done. Raises ImportError if one is missing."""
+    if group in _loaded:
         return
     with _lock:
-        for name in names:
+        for name in LIBRARIES[group]:
             import_module(name)
-        _loaded.add(names)
+        _loaded.add(group)
 
 
 def load_solana() -> None:
-    """As ``load``, and what payments on Solana need. Raises ImportError without the extra."""
+    """Load what payments on Solana need. Raises ImportError without ``x402-django[svm]``."""
     load()
-    load(SOLANA_LIBRARIES)
+    load("solana")

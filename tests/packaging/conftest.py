@@ -18,7 +18,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         (source / name).write_bytes((ROOT / name).read_bytes())
     for name in ("x402_django", "demo_project", "tests"):
-        _copy(ROOT / name, source / name)
+        copy_tree(ROOT / name, source / name)
     done = subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", target, source],
         capture_output=True,
@@ -31,7 +31,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy_tree(source: Path, target: Path) -> None:
+    """The files of a tree, without what builds and tests leave behind."""
     for path in source.rglob("*"):
         skipped = {"__pycache__", "node_modules"} & set(path.parts)
         if path.is_file() and not skipped:

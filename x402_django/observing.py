@@ -4,7 +4,8 @@
 of that step (``PaymentFilter``, ``JsonFormatter``), and, where the API of OpenTelemetry is
 installed (the extra ``otel``), the step into a span. Signatures, payers and amounts are in neither.
 
-Spans: ``x402.verify``, ``x402.settle``, ``x402.resolve``, ``x402.scan``, ``x402.facilitator``.
+Spans: ``x402.verify``, ``x402.settle``, ``x402.resolve``, ``x402.scan``, ``x402.facilitator``,
+``x402.rpc``.
 """
 
 from __future__ import annotations

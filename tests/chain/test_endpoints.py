@@ -76,6 +76,25 @@ def test_the_next_endpoint_is_asked_and_remembered(nodes, failure, caplog) -> No
     assert f"RPC endpoint {bad.host} of {NETWORK} gave no answer" in warning.getMessage()
 
 
+def test_each_request_to_a_node_is_a_span(nodes) -> None:
+    """With the endpoint's host and no more of its address, which carries the key."""
+    pytest.importorskip("opentelemetry.sdk")
+    from tests.spans import recorded_spans
+
+    bad, good = nodes({"eth_blockNumber": 502}, {"eth_blockNumber": "0x2a"})
+    with recorded_spans() as spans:
+        assert block_number() == 42
+    found = [(one.name, dict(one.attributes)) for one in spans.get_finished_spans()]
+    asked = {"x402.network": NETWORK, "x402.method": "eth_blockNumber"}
+    assert found == [
+        ("x402.rpc", {**asked, "x402.endpoint": bad.host}),
+        ("x402.rpc", {**asked, "x402.endpoint": good.host}),
+    ]
+    failed, answered = spans.get_finished_spans()
+    assert failed.status.description == "EndpointDown"
+    assert (answered.status.is_ok, answered.status.description) == (True, None)
+
+
 def test_an_endpoint_that_hangs_is_waited_for_once(nodes) -> None:
     hung = threading.Event()
     bad, good = nodes({"eth_blockNumber": hung}, {"eth_blockNumber": "0x2a"})

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
+from django.core.checks import run_checks
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.test import Client, override_settings
@@ -20,14 +21,23 @@ from x402.schemas import parse_payment_payload, parse_payment_requirements
 
 from tests.settings import X402
 from tests.shop.runs import runs
+from x402_django.extensions.bazaar import declaration
 from x402_django.http.decorators import payment_required
 from x402_django.models import Payment
+from x402_django.protocol.sdk import to_sdk_payload
+from x402_django.protocol.service_metadata import service_metadata
+from x402_django.protocol.types import SignedPayment
 from x402_django.rest_framework import HasPaid
 from x402_django.testing.instant import InstantFacilitator
 from x402_django.testing.payer import Payer, decode, encode
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.extensions.test_bazaar")]
 
+OFFER = {
+    "scheme": "exact", "network": "eip155:84532", "amount": "10000", "maxTimeoutSeconds": 300,
+    "asset": "0x036CbD53842c5426634e7929541eC2318f3dCF7e", "payTo": "0x" + "1" * 40,
+    "extra": {"name": "USDC", "version": "2"},
+}  # fmt: skip
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 
 
@@ -251,6 +261,68 @@ class TestCatalogues:
         listed = extract_discovery_info(sent, parse_payment_requirements(2, offer))
         assert listed.resource_url == "https://shop.example/weather/"
         assert listed.method == "GET"
+
+    def test_catalogues_are_told_who_sells(self, client):
+        """As a facilitator of the official SDK reads it, from what ours is sent."""
+        said = {
+            "SERVICE_NAME": "Weather & more",
+            "TAGS": ["weather", "Europe"],
+            "ICON_URL": "https://shop.example/icon.png",
+        }
+        assert "serviceName" not in challenge_of(client, "/weather/")["resource"]
+        with override_settings(X402={**X402, "EXTENSIONS": {"bazaar": {"OPTIONS": said}}}):
+            required = challenge_of(client, "/weather/")
+            assert required["resource"] == {
+                "url": "https://shop.example/weather/",
+                "serviceName": "Weather & more",
+                "tags": ["weather", "Europe"],
+                "iconUrl": "https://shop.example/icon.png",
+            }
+            payload = Payer().payload(required["accepts"][0])
+            payload |= {"extensions": required["extensions"]}
+            payload |= {"resource": {**required["resource"], "serviceName": "Somebody else"}}
+            headers = {"PAYMENT-SIGNATURE": encode(payload)}
+            assert client.get("/weather/", headers=headers).status_code == 200
+            sent = to_sdk_payload(SignedPayment.from_row(Payment.objects.get()))
+        listed = extract_discovery_info(sent, sent.accepted)
+        assert (listed.service_name, listed.tags, listed.icon_url) == (
+            "Weather & more", ["weather", "Europe"], "https://shop.example/icon.png",
+        )  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("options", "wrong"),
+        [
+            ({"SERVICE_NAME": "x" * 33}, "SERVICE_NAME"),
+            ({"SERVICE_NAME": ""}, "SERVICE_NAME"),
+            ({"SERVICE_NAME": "Wetter für alle"}, "SERVICE_NAME"),
+            ({"TAGS": "weather"}, "TAGS"),
+            ({"TAGS": ["a", "b", "c", "d", "e", "f"]}, "TAGS"),
+            ({"TAGS": ["weather", "Weather"]}, "TAGS"),
+            ({"TAGS": ["x" * 33]}, "TAGS"),
+            ({"TAGS": [7]}, "TAGS"),
+            ({"ICON_URL": "/icon.png"}, "ICON_URL"),
+            ({"ICON_URL": "https://127.0.0.1/icon.png"}, "ICON_URL"),
+            ({"ICON_URL": "https://[::1]/icon.png"}, "ICON_URL"),
+            ({"ICON_URL": "https://2130706433/icon.png"}, "ICON_URL"),
+            ({"ICON_URL": "https://localhost/icon.png"}, "ICON_URL"),
+            ({"ICON_URL": "https://user:pw@shop.example/icon.png"}, "ICON_URL"),
+            ({"ICON_URL": "https://shop.example/" + "x" * 2048}, "ICON_URL"),
+            ({"SERVICE_NAME": "Weather", "TAGS": ("a",), "ICON_URL": "http://a.example/i"}, ""),
+        ],
+    )
+    def test_what_they_would_drop_in_silence_is_said(self, options, wrong):
+        """And what we let pass they keep: both judge alike."""
+        with override_settings(X402={**X402, "EXTENSIONS": {"bazaar": {"OPTIONS": options}}}):
+            found = [one for one in run_checks() if one.id == "x402_django.E068"]
+            said = service_metadata()
+        assert [wrong in one.msg for one in found] == ([True] if wrong else [])
+        if not wrong:
+            payload = {**Payer().payload(OFFER), "resource": {"url": "https://a.example/", **said}}
+            bazaar = declaration("GET", {})
+            sent = parse_payment_payload({**payload, "extensions": {"bazaar": bazaar}})
+            kept = extract_discovery_info(sent, parse_payment_requirements(2, OFFER))
+            found_there = {"serviceName": kept.service_name, "tags": kept.tags}
+            assert {**found_there, "iconUrl": kept.icon_url} == said
 
     def test_nothing_is_kept_of_a_client_that_does_not_ask(self, client, buyer):
         assert buyer.pay("get", "/weather/").status_code == 200

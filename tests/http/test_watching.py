@@ -15,6 +15,7 @@ from django.test import Client
 from django.utils import timezone
 
 from tests.chain.support import NETWORK
+from tests.spans import recorded_spans
 from x402_django import clock
 from x402_django.conf import x402
 from x402_django.models import ChainScan, Payment, PeriodicRun, SettlementWallet
@@ -291,18 +292,10 @@ def test_the_dashboard_asks_for_what_there_is():
 
 def test_each_step_of_a_payment_is_a_span():
     pytest.importorskip("opentelemetry.sdk")
-    from opentelemetry import trace
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
-    if not isinstance(trace.get_tracer_provider(), TracerProvider):
-        trace.set_tracer_provider(TracerProvider())
-    spans = InMemorySpanExporter()
-    trace.get_tracer_provider().add_span_processor(SimpleSpanProcessor(spans))
-    payment = buy()
-    InstantFacilitator.script["settle"] = [_failure()]
-    PayingClient().get("/weather/")
+    with recorded_spans() as spans:
+        payment = buy()
+        InstantFacilitator.script["settle"] = [_failure()]
+        PayingClient().get("/weather/")
     finished = spans.get_finished_spans()
     assert [span.name for span in finished] == ["x402.verify", "x402.settle"] * 2
     assert dict(finished[1].attributes) == {
@@ -315,7 +308,6 @@ def test_each_step_of_a_payment_is_a_span():
     assert failed.status.description == "SettlementFailed"
     assert failed.attributes["x402.code"] == "made_up_by_a_facilitator_17"
     assert not failed.events  # the exception's text is in no span
-    spans.shutdown()
 
 
 def test_log_records_name_the_payment():

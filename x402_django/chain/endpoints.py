@@ -31,10 +31,14 @@ from web3.types import RPCEndpoint, RPCResponse
 from x402_django.chain.post import JsonPost
 from x402_django.conf_entries import NetworkSettings
 from x402_django.exceptions import ConfigurationError, RpcUnavailable
+from x402_django.observing import observed
 
 logger = logging.getLogger("x402_django.chain")
 
 SEND_RAW: Final = "eth_sendRawTransaction"
+
+#: What a span says of several questions in one request.
+BATCH: Final = "batch"
 
 #: What a node says of a transaction that it has already.
 KNOWN: Final = re.compile(r"already known|known transaction|already imported|already exists", re.I)
@@ -129,7 +133,7 @@ class FailoverProvider(JSONBaseProvider):
     def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
         """Ask the endpoints in turn. Raises RpcUnavailable, ConfigurationError."""
         body = self.encode_rpc_request(method, params)
-        return cast(RPCResponse, self._first_answer(body, sends=method == SEND_RAW))
+        return cast(RPCResponse, self._first_answer(body, method, sends=method == SEND_RAW))
 
     def make_batch_request(
         self, requests: list[tuple[RPCEndpoint, Any]]
@@ -139,7 +143,8 @@ class FailoverProvider(JSONBaseProvider):
         An endpoint that knows no batches answers with one error instead of a list.
         """
         body = self.encode_batch_rpc_request(requests)
-        return cast("list[RPCResponse] | RPCResponse", self._first_answer(body, sends=False))
+        answer = self._first_answer(body, BATCH, sends=False)
+        return cast("list[RPCResponse] | RPCResponse", answer)
 
     def look_after(self) -> None:
         """Ask every endpoint for its chain and its newest block, and note how it is."""
@@ -162,7 +167,7 @@ class FailoverProvider(JSONBaseProvider):
 
     # ------------------------------------------------------------------ asking in turn
 
-    def _first_answer(self, body: bytes, *, sends: bool) -> Any:
+    def _first_answer(self, body: bytes, method: str, *, sends: bool) -> Any:
         self._look_if_due()
         maybe_sent = False
         failures: list[str] = []
@@ -170,7 +175,8 @@ class FailoverProvider(JSONBaseProvider):
             try:
                 if not endpoint.confirmed:
                     self._check_chain(endpoint, self._timeout)
-                response = self._post(endpoint, body, self._timeout, carries_request=True)
+                with observed("rpc", network=self._network, method=method, endpoint=endpoint.host):
+                    response = self._post(endpoint, body, self._timeout, carries_request=True)
             except EndpointDown as down:
                 maybe_sent = maybe_sent or down.received
                 failures.append(str(down))

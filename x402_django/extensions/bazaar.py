@@ -21,6 +21,7 @@ from django.urls import get_script_prefix
 from x402_django.extensions.base import Asked, Extension
 from x402_django.extensions.examples import example_of
 from x402_django.facilitators.base import get_facilitator
+from x402_django.protocol.service_metadata import OPTIONS, wrong_service_metadata
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -51,11 +52,14 @@ class Bazaar(Extension):
         OUTPUT_SCHEMA: its JSON Schema.
         MAX_BYTES: the longest declaration; a longer one goes without schemas, then without
             examples. 3000 by default.
+
+    Of the site, in the setting alone:
+        SERVICE_NAME, TAGS, ICON_URL: who sells; see ``protocol.service_metadata``.
     """
 
     key = KEY
     option_names = frozenset(
-        {"INPUT", "INPUT_SCHEMA", "BODY_TYPE", "OUTPUT", "OUTPUT_SCHEMA", "MAX_BYTES"}
+        {"INPUT", "INPUT_SCHEMA", "BODY_TYPE", "OUTPUT", "OUTPUT_SCHEMA", "MAX_BYTES", *OPTIONS}
     )
 
     def declare(self, asked: Asked) -> str | None:
@@ -88,7 +92,7 @@ class Bazaar(Extension):
 
     def check(self) -> list[CheckMessage]:
         """E068: an option that is of the wrong kind."""
-        wrong = wrong_option(self.options)
+        wrong = wrong_option(self.options) or wrong_service_metadata(self.options)
         if not wrong:
             return []
         return [Error(wrong, hint="See docs/extensions.md.", id="x402_django.E068")]

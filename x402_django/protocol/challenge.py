@@ -18,6 +18,7 @@ from django.core.signals import setting_changed
 from x402_django.constants import Code
 from x402_django.exceptions import PaymentRequired
 from x402_django.protocol.sdk import declare_extensions
+from x402_django.protocol.service_metadata import service_metadata
 from x402_django.protocol.types import Offer
 
 
@@ -91,11 +92,12 @@ class Challenge:
 def _v2_json(
     resource_url: str, description: str, mime_type: str, offers: tuple[Offer, ...], error: str
 ) -> bytes:
-    resource = {"url": resource_url}
+    resource: dict[str, Any] = {"url": resource_url}
     if description:
         resource["description"] = description
     if mime_type:
         resource["mimeType"] = mime_type
+    resource |= service_metadata()
     document: dict[str, Any] = {
         "x402Version": 2,
         "error": error,
@@ -133,8 +135,9 @@ def _compact(document: dict[str, Any]) -> bytes:
 
 
 def _reset(*, setting: str, **kwargs: object) -> None:
-    if setting == "X402":  # a network's v1 name may have changed
+    if setting == "X402":  # a network's v1 name, or the service's own, may have changed
         _v1_json.cache_clear()
+        _v2_json.cache_clear()
 
 
 setting_changed.connect(_reset, dispatch_uid="x402_django.protocol.challenge.reset")

@@ -16,6 +16,8 @@ from x402_django.constants import (
     SPONSOR_EIP2612,
     SPONSOR_ERC20_APPROVAL,
 )
+from x402_django.protocol.service_metadata import KEY as CATALOGUE
+from x402_django.protocol.service_metadata import service_metadata
 from x402_django.protocol.types import Offer, SignedPayment
 
 if TYPE_CHECKING:
@@ -42,10 +44,12 @@ def to_sdk_payload(signed: SignedPayment) -> PaymentPayload:
     libraries.load()
     from x402.schemas import PaymentPayload, ResourceInfo
 
+    # For a catalogue, and so only where the client asks for the resource to be listed.
+    described = service_metadata() if CATALOGUE in signed.extensions else {}
     return PaymentPayload(
         payload=signed.payload_dict(),
         accepted=to_sdk_requirements(signed.offer),
-        resource=ResourceInfo(url=signed.resource_url),
+        resource=ResourceInfo(url=signed.resource_url, **described),
         extensions={**signed.extensions, **signed.sponsored} or None,
     )
 

@@ -25,7 +25,7 @@ class ForecastView(APIView):
     """The weather of the days to come.
 
     GET is settled after the view, so a failed view costs nothing. POST may have effects, so it
-    is settled before the view runs.
+    is settled before the view runs; an order that cannot be filled is refused before that.
     """
 
     permission_classes = [HasPaid]
@@ -35,6 +35,11 @@ class ForecastView(APIView):
 
     def get(self, request: Request) -> Response:
         return Response(forecast("here", days=3))
+
+    def validate_request(self, request: Request) -> None:
+        """Asked of a request that would be paid for: who sends nonsense is not charged."""
+        if request.method == "POST":
+            ForecastOrder(data=request.data).is_valid(raise_exception=True)
 
     def post(self, request: Request) -> Response:
         order = ForecastOrder(data=request.data)

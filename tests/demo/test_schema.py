@@ -35,6 +35,11 @@ def test_it_is_valid_and_has_everything_that_is_sold(document: dict[str, Any]) -
         ("post", "/api/forecast/"), ("get", "/llm/"), ("get", "/vault/"),
         ("get", "/articles/{slug}/"), ("get", "/broken/"),
     } == sold  # fmt: skip
+    (slug, *_) = document["paths"]["/articles/{slug}/"]["get"]["parameters"]
+    assert (slug["name"], slug["schema"]["pattern"]) == ("slug", "^[-a-zA-Z0-9_]+$")
+    assert set(document["paths"]["/weather/"]["get"]["responses"]) == {
+        "200", "400", "402", "409", "429", "503", "4XX",
+    }  # fmt: skip
     assert document["paths"]["/llm/"]["get"]["x-payment-info"]["price"] == {
         "mode": "dynamic", "currency": "USD", "max": "0.05",
     }  # fmt: skip

@@ -25,7 +25,14 @@ from x402_django.protocol.challenge import Challenge
 if TYPE_CHECKING:
     from x402_django.http.catalogue import PaidResource, Terms
 
-_STRING: Final = {"type": "string"}
+_STRING: Final[dict[str, Any]] = {"type": "string"}
+#: What Django's path converters take.
+_OF_CONVERTERS: Final[dict[str, dict[str, Any]]] = {
+    "str": {"type": "string", "minLength": 1},
+    "int": {"type": "integer", "minimum": 0},
+    "slug": {"type": "string", "pattern": "^[-a-zA-Z0-9_]+$"},
+    "uuid": {"type": "string", "format": "uuid"},
+}
 
 #: The body of a 402 (x402 v1, "Payment Required Response"), with a sentence for people.
 CHALLENGE: Final[dict[str, Any]] = {
@@ -63,6 +70,31 @@ CHALLENGE: Final[dict[str, Any]] = {
 }
 
 COMPONENT: Final = "X402PaymentRequired"
+
+#: The body of every other answer of the gate.
+ERROR: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["error", "message"],
+    "properties": {
+        "error": {"type": "string", "description": "A stable code."},
+        "message": {"type": "string", "description": "A sentence for a person."},
+    },
+}
+ERROR_COMPONENT: Final = "X402Error"
+_RETRY_AFTER: Final = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+
+#: What else the gate may answer, by status: the name of the component, and its description. In
+#: words that hold of a view's own answers, too.
+_REFUSALS: Final[dict[str, tuple[str, str]]] = {
+    "400": ("X402Malformed", "A payment header that cannot be read. Nobody was charged."),
+    "409": ("X402Conflict", "This payment is being processed: repeat the request later."),
+    "429": ("X402TooMany", "Too many payments are being processed: repeat the request later."),
+    "503": (
+        "X402Unavailable",
+        "Something is out of reach, or the outcome of a settlement is not known yet: repeat the "
+        "same request later. Never pay again.",
+    ),
+}
 
 
 def payment_info(terms: Terms) -> dict[str, Any]:
@@ -118,14 +150,37 @@ def document(origin: str, title: str) -> dict[str, Any]:
         describe_payment(
             operation, {"$ref": f"#/components/schemas/{COMPONENT}"}, resource.terms, url
         )
+        for status, (name, _) in _REFUSALS.items():
+            reference = {"$ref": f"#/components/responses/{name}"}
+            operation["responses"].setdefault(status, reference)
+        operation["responses"]["4XX"] = {"description": "The view's own. Nobody is charged for it."}
         paths.setdefault(resource.route.template, {})[resource.method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": "1"},
         "servers": [{"url": origin}],
         "paths": paths,
-        "components": {"schemas": {COMPONENT: deepcopy(CHALLENGE)}},
+        "components": {
+            "schemas": {COMPONENT: deepcopy(CHALLENGE), ERROR_COMPONENT: deepcopy(ERROR)},
+            "responses": {
+                name: _refusal(status, words) for status, (name, words) in _REFUSALS.items()
+            },
+        },
     }
+
+
+def _refusal(status: str, description: str) -> dict[str, Any]:
+    schema: dict[str, Any] = {"$ref": f"#/components/schemas/{ERROR_COMPONENT}"}
+    if status == "400":  # or the view's own, of whatever form
+        schema = {"anyOf": [schema, {}]}
+    error = {"schema": schema}
+    refusal: dict[str, Any] = {
+        "description": description,
+        "content": {"application/json": error, "*/*": {"schema": {}}},
+    }
+    if status != "400":
+        refusal["headers"] = deepcopy(_RETRY_AFTER)
+    return refusal
 
 
 def _operation(resource: PaidResource) -> dict[str, Any]:
@@ -133,8 +188,13 @@ def _operation(resource: PaidResource) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": _operation_id(resource),
         "parameters": [
-            {"in": "path", "name": name, "required": True, "schema": _STRING}
-            for name in resource.route.parameters
+            {
+                "in": "path",
+                "name": name,
+                "required": True,
+                "schema": _OF_CONVERTERS.get(one, _STRING),
+            }
+            for name, one in resource.route.converters.items()
         ],
         "responses": {"200": {"description": "What was paid for."}},
     }

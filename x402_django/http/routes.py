@@ -13,7 +13,9 @@ from django.utils.translation import get_language
 
 #: Applications whose routes are not for sale: Django's admin and this app's own pages.
 _EXCLUDED: Final = frozenset({"admin", "x402", "x402-root", "x402-api"})
-_PARAMETER: Final = re.compile(r"<(?:[^<>:]+:)?([A-Za-z_]\w*)>|\(\?P<([A-Za-z_]\w*)>[^()]*\)")
+_PARAMETER: Final = re.compile(
+    r"<(?:(?P<converter>[^<>:]+):)?(?P<name>[A-Za-z_]\w*)>|\(\?P<(?P<group>[A-Za-z_]\w*)>[^()]*\)"
+)
 _PLAIN: Final = re.compile(r"/[\w\-./~%{}@:]*")
 
 
@@ -31,13 +33,25 @@ class Route:
     @property
     def template(self) -> str:
         """``/articles/{slug}/``; empty for a regular expression that is no such template."""
-        template = _PARAMETER.sub(lambda found: f"{{{found[1] or found[2]}}}", self.pattern)
+        template = _PARAMETER.sub(lambda found: f"{{{_name(found)}}}", self.pattern)
         return template if _PLAIN.fullmatch(template) else ""
 
     @property
     def parameters(self) -> tuple[str, ...]:
         """The names of its parameters, in order."""
-        return tuple(found[1] or found[2] for found in _PARAMETER.finditer(self.pattern))
+        return tuple(map(_name, _PARAMETER.finditer(self.pattern)))
+
+    @property
+    def converters(self) -> dict[str, str]:
+        """The names of its parameters with those of their converters; empty for a part of a
+        regular expression.
+        """
+        found = _PARAMETER.finditer(self.pattern)
+        return {_name(one): "" if one["group"] else one["converter"] or "str" for one in found}
+
+
+def _name(found: re.Match[str]) -> str:
+    return found["name"] or found["group"]
 
 
 def site_routes() -> Sequence[Route]:

@@ -14,7 +14,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo serve seed test lint contracts bench chaos clean
+.PHONY: help install demo serve seed test lint docs reference contracts bench chaos clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -41,6 +41,7 @@ $(VENV)/.stamp-%: pyproject.toml | $(BIN)/python
 GROUPS_OF_demo := --group demo
 GROUPS_OF_test := --group demo --group test
 GROUPS_OF_lint := --group demo --group test --group lint
+GROUPS_OF_docs := --group docs
 GROUPS_OF_bench := --group demo --group bench
 
 install: $(VENV)/.stamp-demo ## make .venv and install what the demo needs
@@ -68,6 +69,13 @@ lint: $(VENV)/.stamp-lint ## ruff, mypy strict, direction of imports, migrations
 	$(BIN)/lint-imports
 	DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/django-admin makemigrations --check --dry-run \
 		--pythonpath .
+
+docs: $(VENV)/.stamp-docs ## the documentation as a site, in build/docs
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+	@echo "Open build/docs/index.html"
+
+reference: $(VENV)/.stamp-test ## write the reference pages that are made from the code anew
+	@$(BIN)/python docs/generate.py
 
 contracts: ## compile contracts/src anew (needs Node.js)
 	cd contracts && npm ci && npm run build

@@ -7,6 +7,7 @@
     ├── MalformedPayment            the header cannot be read                        → 400
     ├── PaymentRefused              readable, but not a payment for this offer       → 402
     ├── PaymentConflict             it contradicts what its payer has sent before    → 409
+    ├── PaymentsInFlight            too many payments are on their way               → 429
     ├── InvalidNotice               a webhook's notice is not its service's          → 401
     ├── InvalidApiKey               the facilitator service does not know the caller → 401
     ├── PaymentPending              a transfer that is not deep enough in the chain  → 402

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import sys
 import unittest
 from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 from django.core.checks import run_checks
 from django.http import HttpResponse
+from django.template import engines
 from django.test import Client, TestCase
 from django.urls import path
 
 from tests.docs.blocks import PAGES, ROOT, Block, blocks_of, taken_for_granted
 from tests.settings import X402 as TEST_X402
 from x402_django.http.middleware import OPTIONS_ATTRIBUTE
+from x402_django.models import Payment
 from x402_django.pricing.cache import forget_rules
+
+
+def all_blocks(language: str) -> list[Block]:
+    return [block for page in PAGES for block in blocks_of(page, language)]
+
 
 WITH_CODE = [page for page in PAGES if blocks_of(page, "python")]
 #: What is under a key of ``X402``, by a key of it.
@@ -82,6 +91,9 @@ def run_page(page: Any, settings: Any, monkeypatch: Any) -> dict[str, Any]:
     module = ModuleType(namespace["__name__"])
     monkeypatch.setitem(sys.modules, module.__name__, module)
     module.__dict__.update(namespace)
+    shop = ModuleType("shop")  # the reader's own package; its files are one here
+    shop.views = module
+    monkeypatch.setitem(sys.modules, "shop", shop)
     for block in blocks_of(page, "python"):
         if block.is_fragment:
             check_settings(block, fragment(block), settings)
@@ -140,6 +152,29 @@ def paid_view(name: str, value: Any) -> Any:
 
 def route(name: str, view: Any) -> str:
     return f"{name}/<slug:slug>/" if "slug" in inspect.signature(view).parameters else f"{name}/"
+
+
+# ---------------------------------------------------------------------------- other languages
+
+
+@pytest.mark.parametrize("block", all_blocks("json"), ids=str)
+def test_json_is_json(block):
+    assert json.loads(block.text)
+
+
+@pytest.mark.parametrize("block", all_blocks("yaml"), ids=str)
+def test_yaml_is_yaml(block):
+    assert isinstance(yaml.safe_load(block.text), dict)
+
+
+@pytest.mark.parametrize("block", all_blocks("html"), ids=str)
+def test_templates_render(block, rf):
+    """With the page that they extend, or as a part of one."""
+    request = rf.get("/")
+    request.payment = Payment(public_id="a" * 40)
+    template = engines["django"].from_string(block.text)
+    context = {"description": "Bees", "nonce": "n0nce"}
+    assert template.render(context, request).strip() or "{% block" in block.text
 
 
 def test_a_page_that_lies_is_found(tmp_path, settings, monkeypatch):

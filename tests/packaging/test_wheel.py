@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.blocks import blocks_of
 from tests.packaging.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -71,7 +73,7 @@ def test_metadata(wheel: Path) -> None:
         if "extra ==" not in line
     }
     assert unconditional == {
-        "Django",
+        "django",
         "djangorestframework",
         "celery",
         "x402",
@@ -86,39 +88,15 @@ def test_metadata(wheel: Path) -> None:
     }
 
 
-SETTINGS = """
-INSTALLED_APPS += ["x402_django"]
-MIDDLEWARE += ["x402_django.http.middleware.PaymentMiddleware"]
-STATIC_ROOT = BASE_DIR / "collected"
-X402 = {
-    "PAY_TO": "0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
-    "NETWORKS": {"eip155:84532": {"RPC_URLS": ["http://127.0.0.1:9"]}},
-    "FACILITATORS": {
-        "default": {
-            "BACKEND": "x402_django.facilitators.RemoteFacilitator",
-            "OPTIONS": {"URL": "https://facilitator.example"},
-        }
-    },
-}
-"""
-URLS = """
-from django.contrib import admin
-from django.http import JsonResponse
-from django.urls import include, path
-from x402_django.http.decorators import payment_required
+#: What a newcomer does with the README's first block: each part into the file that it names.
+PART = re.compile(r"^# shop/(\w+\.py).*\n((?:(?!# shop/).*\n)*)", re.MULTILINE)
 
 
-@payment_required("$0.01", description="Today's weather")
-def weather(request):
-    return JsonResponse({"payer": request.payment.payer})
+def readme_files() -> dict[str, str]:
+    (block, *_) = blocks_of(ROOT / "README.md", "python")
+    return dict(PART.findall(block.code))
 
 
-urlpatterns = [
-    path("admin/", admin.site.urls),
-    path("x402/", include("x402_django.urls")),
-    path("weather/", weather),
-]
-"""
 VISIT = """
 import base64, json
 from django.contrib import admin
@@ -142,21 +120,27 @@ assert {"payment", "pricerule", "receipt"} <= {meta.model_name for meta in ours}
 lists = [f"/admin/x402_django/{meta.model_name}/" for meta in ours]
 for path in ["/admin/", "/admin/x402_django/pricerule/add/", *lists]:
     assert client.get(path).status_code == 200, path
+assert "/weather/" in client.get("/.well-known/x402").content.decode()
 print("visited")
 """
 
 
 @pytest.fixture(scope="module")
 def bare_project(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str | Path]:
-    """A fresh virtual environment with the wheel and nothing else; ``startproject``."""
+    """A fresh virtual environment with the wheel and nothing else, ``startproject``, and the
+    README.
+    """
     directory = tmp_path_factory.mktemp("bare")
     python = directory / "venv" / "bin" / "python"
     run([sys.executable, "-m", "venv", directory / "venv"], directory)
     run([python, "-m", "pip", "install", "-q", wheel], directory)
     run([python, "-m", "django", "startproject", "shop", directory], directory)
-    with (directory / "shop" / "settings.py").open("a") as settings:
-        settings.write(SETTINGS)
-    (directory / "shop" / "urls.py").write_text(URLS)
+    files = readme_files()
+    assert list(files) == ["settings.py", "views.py", "urls.py"]
+    files["settings.py"] += 'STATIC_ROOT = BASE_DIR / "collected"\n'
+    for name, text in files.items():
+        with (directory / "shop" / name).open("a") as file:
+            file.write(text)
     return [python, directory / "manage.py"]
 
 

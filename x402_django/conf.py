@@ -60,6 +60,8 @@ DEFAULTS: Final[dict[str, Any]] = {
     "TRANSFER_PROOF_TIMEOUT": 3600,
     "ALLOW_UNSIGNED_PROOFS": False,
     "EXTENSIONS": {},
+    "CHANNEL_WITHDRAW_DELAY": 3600,
+    "CHANNEL_CLAIM_AFTER": 600,
     "METRICS_TOKEN_ENV": None,
     "WEBHOOKS_ALLOW_PRIVATE": False,
     "REFUND_WALLETS": (),
@@ -102,6 +104,16 @@ class X402Settings:
     def discovery(self) -> bool:
         """Whether the site lists what it sells, where it includes our URLs."""
         return self._get("DISCOVERY") is True
+
+    @property
+    def channel_withdraw_delay(self) -> int:
+        """Seconds by which a payer's withdrawal from a new payment channel is put off."""
+        return int(self._get("CHANNEL_WITHDRAW_DELAY"))
+
+    @property
+    def channel_claim_after(self) -> int:
+        """Seconds after which what is spent of a payment channel is claimed."""
+        return int(self._get("CHANNEL_CLAIM_AFTER"))
 
     @property
     def robots_tag(self) -> str:

@@ -43,6 +43,8 @@ SCHEME_EXACT: Final = "exact"
 #: In the ledger alone: a transfer that the payer made itself. Never in a v2 or v1 challenge.
 SCHEME_TRANSFER: Final = "transfer"
 SCHEME_UPTO: Final = "upto"
+#: Payment channels: a deposit in escrow, and vouchers for more and more of it.
+SCHEME_BATCH: Final = "batch-settlement"
 #: The schemes whose payments are signed by the payer and settled by somebody.
 SIGNED_SCHEMES: Final = (SCHEME_EXACT, SCHEME_UPTO)
 
@@ -50,6 +52,8 @@ SIGNED_SCHEMES: Final = (SCHEME_EXACT, SCHEME_UPTO)
 TRANSFER_EIP3009: Final = "eip3009"
 TRANSFER_SOLANA: Final = "solana"
 TRANSFER_PERMIT2: Final = "permit2"
+#: Ours alone, and never on the wire: by vouchers of a payment channel.
+TRANSFER_CHANNEL: Final = "channel"
 
 #: Extensions: an approval of Permit2 that the payer signs and the settling wallet pays for.
 SPONSOR_EIP2612: Final = "eip2612GasSponsoring"
@@ -59,6 +63,13 @@ SPONSOR_ERC20_APPROVAL: Final = "erc20ApprovalGasSponsoring"
 PERMIT2_ADDRESS: Final = "0x000000000022D473030F116dDEE9F6B43aC78BA3"
 EXACT_PROXY_ADDRESS: Final = "0x402085c248EeA27D92E8b30b2C58ed07f9E20001"
 UPTO_PROXY_ADDRESS: Final = "0x4020A4f3b7b90ccA423B9fabCc0CE57C6C240002"
+
+#: The escrow of payment channels, and who brings deposits into it by EIP-3009.
+ESCROW_ADDRESS: Final = "0x4020074e9dF2ce1deE5A9C1b5c3f541D02a10003"
+COLLECTOR_ADDRESS: Final = "0x4020806089470a89826cB9fB1f4059150b550004"
+#: Seconds that a payer's own withdrawal from a channel may be put off by; the escrow's bounds.
+MIN_WITHDRAW_DELAY: Final = 900
+MAX_WITHDRAW_DELAY: Final = 2_592_000
 
 #: Largest value of a Solidity ``uint256``.
 UINT256_MAX: Final = 2**256 - 1
@@ -147,6 +158,21 @@ class Code:
     INVALID_PROOF_SIGNATURE: Final = "invalid_proof_signature"
     TRANSFER_NOT_FOUND: Final = "transfer_not_found"
     TRANSFER_TOO_OLD: Final = "transfer_before_challenge"
+    # 402, of payment channels; the SDKs' codes
+    CHANNEL_PAYLOAD: Final = "invalid_batch_settlement_evm_payload_type"
+    CHANNEL_ID: Final = "invalid_batch_settlement_evm_channel_id_mismatch"
+    CHANNEL_RECEIVER: Final = "invalid_batch_settlement_evm_receiver_mismatch"
+    CHANNEL_AUTHORIZER: Final = "invalid_batch_settlement_evm_receiver_authorizer_mismatch"
+    CHANNEL_TOKEN: Final = "invalid_batch_settlement_evm_token_mismatch"  # noqa: S105
+    CHANNEL_DELAY: Final = "invalid_batch_settlement_evm_withdraw_delay_mismatch"
+    CHANNEL_SIGNATURE: Final = "invalid_batch_settlement_evm_voucher_signature"
+    CHANNEL_MISMATCH: Final = "invalid_batch_settlement_evm_cumulative_amount_mismatch"
+    CHANNEL_EXCEEDED: Final = "invalid_batch_settlement_evm_cumulative_exceeds_balance"
+    CHANNEL_UNKNOWN: Final = "invalid_batch_settlement_evm_channel_not_found"
+    CHANNEL_BUSY: Final = "invalid_batch_settlement_evm_channel_busy"
+    CHANNEL_CLOSING: Final = "channel_is_closing"
+    DEPOSIT_VALID_AFTER: Final = "invalid_batch_settlement_evm_payload_authorization_valid_after"
+    DEPOSIT_VALID_BEFORE: Final = "invalid_batch_settlement_evm_payload_authorization_valid_before"
     # Of the facilitator service: reasons in its answers, and its own refusals (401, 413, 429)
     OTHER_NAME: Final = "invalid_exact_evm_token_name_mismatch"
     OTHER_VERSION: Final = "invalid_exact_evm_token_version_mismatch"

@@ -6,6 +6,7 @@
     ├── InvalidCharge               a view charges more than the payer authorized (also ValueError)
     ├── MalformedPayment            the header cannot be read                        → 400
     ├── PaymentRefused              readable, but not a payment for this offer       → 402
+    │   └── ChannelMismatch         a voucher that does not go on where the last ended
     ├── PaymentConflict             it contradicts what its payer has sent before    → 409
     ├── PaymentsInFlight            too many payments are on their way               → 429
     ├── InvalidNotice               a webhook's notice is not its service's          → 401
@@ -155,6 +156,19 @@ class PaymentRefused(X402Error):
 
     def __init__(self, message: str | None = None, *, code: str | None = None) -> None:
         super().__init__(message or self._SENTENCES.get(code or self.code), code=code)
+
+
+class ChannelMismatch(PaymentRefused):
+    """A voucher of a payment channel that is not for the price more than what is spent.
+
+    ``state`` is what the challenge tells the client of its channel, so that it can count again.
+    """
+
+    code = Code.CHANNEL_MISMATCH
+
+    def __init__(self, message: str, state: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.state = state
 
 
 class PaymentConflict(X402Error):

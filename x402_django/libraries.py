@@ -27,6 +27,7 @@ LIBRARIES: Final = {
         "x402.http",
         "x402.schemas.v1",
         "x402.mechanisms.evm.default_assets",
+        "x402.mechanisms.evm.batch_settlement.facilitator.scheme",
         "x402.mechanisms.evm.exact.facilitator",
         "x402.mechanisms.evm.upto.facilitator",
         "x402.extensions.eip2612_gas_sponsoring",

@@ -14,7 +14,7 @@ from celery import Celery, current_app, shared_task
 
 from x402_django.conf import x402
 from x402_django.desk import following
-from x402_django.payments import alerts, confirmation, deferred, housekeeping, noticed
+from x402_django.payments import alerts, claiming, confirmation, deferred, housekeeping, noticed
 from x402_django.payments.periodic import TASKS, interval
 from x402_django.payments.refunds import sending
 from x402_django.receipts import numbers
@@ -31,6 +31,12 @@ def confirm_pending_payments() -> str:
 def settle_deferred() -> str:
     """Settle what was delivered under the flow ``deferred``, in batches."""
     return str(deferred.settle_deferred())
+
+
+@shared_task(name="x402_django.claim_channels", ignore_result=True)
+def claim_channels() -> str:
+    """Claim what is spent of payment channels, and follow what is on its way."""
+    return str(claiming.claim_channels())
 
 
 @shared_task(name="x402_django.release_stale_claims", ignore_result=True)

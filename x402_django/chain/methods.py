@@ -7,6 +7,7 @@ EIP-3009    ``authorizationState`` of the token    the token's ``AuthorizationUs
                                                    ``Transfer`` that follows it
 Permit2     the nonce's bit in ``nonceBitmap``     the payer's permit in its call data, and a
                                                    ``Transfer`` followed by the proxy's event
+channel     the same of its deposit as EIP-3009    the ``Transfer`` to the escrow's collector
 =========== ====================================== =============================================
 
 Permit2 and the proxies emit no event that names a payment, so the call data is looked into: the
@@ -31,13 +32,16 @@ from web3.types import BlockIdentifier, FilterParams, TxParams
 
 from x402_django.chain.rpc import checksum
 from x402_django.constants import (
+    COLLECTOR_ADDRESS,
     PERMIT2_ADDRESS,
     SCHEME_EXACT,
     SCHEME_UPTO,
+    TRANSFER_CHANNEL,
     TRANSFER_EIP3009,
     TRANSFER_PERMIT2,
 )
 from x402_django.exceptions import RpcUnavailable
+from x402_django.protocol.channels import terms_of
 from x402_django.protocol.transfer_methods import PROXIES
 from x402_django.protocol.types import SignedPayment
 
@@ -136,6 +140,41 @@ class Permit2:
     def _was_used_in(self, w3: Web3, signed: SignedPayment, permit: bytes, number: int) -> bool:
         other = replace(signed, nonce="0x" + permit[2 * _WORD : 3 * _WORD].hex())
         return self.is_used(w3, other, number) and not self.is_used(w3, other, number - 1)
+
+
+class Channel:
+    """What is on chain of a payment by a channel is the deposit that came with it (EIP-3009).
+
+    The authorization's nonce names the channel, and only the collector can use it, which passes
+    it on to the escrow.
+    """
+
+    def is_used(self, w3: Web3, signed: SignedPayment, block: BlockIdentifier) -> bool:
+        data = _AUTHORIZATION_STATE + address_word(signed.payer) + self._nonce(signed)
+        return any(_ask(w3, signed, signed.offer.asset, data, block))
+
+    def log_filter(self, signed: SignedPayment) -> FilterParams:
+        payer = address_word(signed.payer)
+        return _filter(signed, [AUTHORIZATION_USED, payer, self._nonce(signed)])
+
+    def paying_log(self, w3: Web3, receipt: Mapping[str, Any], signed: SignedPayment) -> int | None:
+        deposit = terms_of(signed).deposit
+        if receipt["status"] != 1 or deposit is None:
+            return None
+        logs = (log for log in receipt["logs"] if _same(log["address"], signed.offer.asset))
+        used = [AUTHORIZATION_USED, address_word(signed.payer), self._nonce(signed)]
+        parties = [TRANSFER, address_word(signed.payer), address_word(COLLECTOR_ADDRESS)]
+        for authorization, moved, log in authorized_transfers(logs):
+            amount = int.from_bytes(bytes(log["data"]), "big")
+            if authorization == used and moved == parties and amount == deposit.amount:
+                return int(log["logIndex"])
+        return None
+
+    def _nonce(self, signed: SignedPayment) -> bytes:
+        terms = terms_of(signed)
+        if terms.deposit is None:
+            raise RpcUnavailable("A voucher alone leaves nothing on chain.")
+        return bytes.fromhex(terms.deposit.nonce(terms.channel_id)[2:])
 
 
 def transfer_in_receipt(receipt: Mapping[str, Any], signed: SignedPayment) -> int | None:
@@ -288,4 +327,8 @@ def _same(address: str, other: str) -> bool:
     return address.lower() == other.lower()
 
 
-_METHODS: Final[dict[str, Method]] = {TRANSFER_EIP3009: Eip3009(), TRANSFER_PERMIT2: Permit2()}
+_METHODS: Final[dict[str, Method]] = {
+    TRANSFER_EIP3009: Eip3009(),
+    TRANSFER_PERMIT2: Permit2(),
+    TRANSFER_CHANNEL: Channel(),
+}

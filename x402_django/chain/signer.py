@@ -173,8 +173,8 @@ class OutboxSigner:
         data = self._encode(_function(abi, function_name), args)
         if data_suffix:
             data += bytes.fromhex(data_suffix.removeprefix("0x"))
-        if self.transactions:
-            self._await_code(str(args[0]))
+        if self.transactions:  # the payer's wallet was deployed: the payer comes first
+            self._await_code(str(args[0] if isinstance(args[0], str) else args[0][0]))
         self.settlement = self._send(address, data)
         return self.settlement.hash
 

@@ -17,6 +17,8 @@ from x402_django.exceptions import InvalidTransition
 from x402_django.models import (
     ChainTransaction,
     ChainTransactionItem,
+    ChannelClaim,
+    ChannelClaimItem,
     Refund,
     RefundEvent,
     SettlementWallet,
@@ -58,6 +60,8 @@ class Draft:
     value: int = 0
     #: The refund that it sends, which is bound to it as it is stored.
     refund: Refund | None = None
+    #: The claim from payment channels that it is, unsaved, and what is claimed of each.
+    claim: tuple[ChannelClaim, tuple[ChannelClaimItem, ...]] | None = None
 
 
 class NotAboardError(Exception):
@@ -72,7 +76,10 @@ class NotAboardError(Exception):
 
 
 def store(draft: Draft) -> ChainTransaction:
-    """Take a nonce, sign, insert, commit. Raises NotAboardError, RpcUnavailable."""
+    """Take a nonce, sign, insert, commit. Raises NotAboardError, RpcUnavailable.
+
+    IntegrityError where a claim from channels is bound, and another of the payee's is open.
+    """
     try:
         with transaction.atomic(using=alias(), durable=True):
             # The wallet's lock comes first: nonces are stored in their order.
@@ -81,6 +88,7 @@ def store(draft: Draft) -> ChainTransaction:
             row.save(using=alias(), force_insert=True)
             _board(draft, row)
             _bind_refund(draft, row)
+            _bind_claim(draft, row)
             return row
     except SettlementWallet.DoesNotExist:
         _create_wallet(draft.network, draft.account.address)
@@ -224,6 +232,18 @@ def _bind_refund(draft: Draft, row: ChainTransaction) -> None:
         reason=f"Nonce {row.nonce} of {row.wallet}.",
         actor="refunds",
     )
+
+
+def _bind_claim(draft: Draft, row: ChainTransaction) -> None:
+    """Raises IntegrityError, and nothing is stored, while another claim of the payee's is open."""
+    if draft.claim is None:
+        return
+    claim, items = draft.claim
+    claim.chain_transaction = row
+    claim.save(using=alias(), force_insert=True)
+    for item in items:
+        item.claim = claim
+    ChannelClaimItem.objects.using(alias()).bulk_create(items)
 
 
 def _mend(

@@ -23,6 +23,7 @@ from x402_django.checks.raw import (
 )
 from x402_django.conf import DEFAULTS, x402
 from x402_django.conf_entries import ASSET_KEYS, NETWORK_DEFAULTS
+from x402_django.constants import MAX_WITHDRAW_DELAY, MIN_WITHDRAW_DELAY
 from x402_django.finality import parse_confirmations
 
 _FACILITATOR_KEYS: Final = frozenset({"BACKEND", "OPTIONS"})
@@ -86,6 +87,8 @@ _NUMBERS: Final = {
     "SERVICE_MAX_PARALLEL": _Range(least=1),
     "TRANSFER_PROOF_TIMEOUT": _Range(least=60),
     "CHALLENGE_COUNT_INTERVAL": _Range(whole=False, least=0),
+    "CHANNEL_WITHDRAW_DELAY": _Range(least=MIN_WITHDRAW_DELAY, most=MAX_WITHDRAW_DELAY),
+    "CHANNEL_CLAIM_AFTER": _Range(least=1),
 }
 #: Numbers that may be None.
 _OPTIONAL: Final = frozenset(

@@ -43,6 +43,7 @@ from x402_django.exceptions import ConfigurationError, SettlementUnknown, X402Er
 
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
+    from eth_account.signers.local import LocalAccount
 
     from x402_django.chain.upkeep import Keeper
     from x402_django.models import Payment
@@ -158,12 +159,21 @@ class BaseFacilitator:
         raise NotImplementedError
 
     def settlers(self, network: str) -> Sequence[str]:
-        """The wallets that settle the scheme ``upto`` on ``network``, the preferred one first.
+        """The wallets that payers sign for on ``network``, the preferred one first.
+
+        They settle the scheme ``upto``, and claim from the channels of ``batch-settlement``.
 
         A payer signs for one of them, and no other can settle it then. Empty where it settles no
         such payments. Raises as ``supported``.
         """
         return ()
+
+    def claimant(self, address: str) -> LocalAccount | None:
+        """The wallet at ``address``, to claim from payment channels; None if it is not at hand.
+
+        May raise ConfigurationError.
+        """
+        return None
 
     def supports(self, network: str, scheme: str) -> bool:
         """Whether it settles ``scheme`` on ``network`` (CAIP-2). Raises as ``supported``."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from x402_django.chain import wallets
 from x402_django.conf import x402
 from x402_django.constants import (
+    SCHEME_BATCH,
     SCHEME_EXACT,
     SIGNED_SCHEMES,
     SPONSOR_EIP2612,
@@ -148,6 +149,10 @@ class LocalFacilitator(BaseFacilitator):
 
     def verify(self, signed: SignedPayment) -> None:
         self.refuse_over_budget(signed)  # before the view works for what cannot be settled
+        if signed.channel is not None:
+            if signed.channel.deposit is not None:  # a voucher alone, the ledger judges
+                single.verify(self, signed)
+            return
         if signed.offer.transfer_method == TRANSFER_PERMIT2:
             permit2.verify(self, signed)
             return
@@ -156,6 +161,12 @@ class LocalFacilitator(BaseFacilitator):
         if is_plain(signed) and self._plain.settles(signed):
             return
         single.verify(self, signed)
+
+    def claimant(self, address: str) -> LocalAccount | None:
+        for account in self.accounts:
+            if account.address == address:
+                return account
+        return None
 
     def settle(self, signed: SignedPayment, payment: Payment) -> Settlement:
         (result,) = self.settle_many([(signed, payment)])
@@ -173,11 +184,11 @@ class LocalFacilitator(BaseFacilitator):
             (scheme, name)
             for name, network in x402.networks.items()
             if network.has_rpc
-            for scheme in SIGNED_SCHEMES
+            for scheme in (*SIGNED_SCHEMES, SCHEME_BATCH)
         )
 
     def settlers(self, network: str) -> Sequence[str]:
-        """The first of the wallets: payers sign for one."""
+        """The first of the wallets: payers sign for one, and open channels for it to claim."""
         return (self.account.address,)
 
     def check(self) -> list[CheckMessage]:

@@ -7,6 +7,7 @@ exception from elsewhere.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlsplit
@@ -22,16 +23,23 @@ from x402_django.constants import (
     PAYMENT_HEADERS,
     PAYMENT_REQUIRED_HEADER,
     PROOF_HEADERS,
+    SCHEME_BATCH,
     SCHEME_TRANSFER,
     V1_PAYMENT_HEADER,
     Code,
 )
-from x402_django.exceptions import PaymentConflict, SettlementFailed, X402Error
+from x402_django.exceptions import (
+    ChannelMismatch,
+    PaymentConflict,
+    SettlementFailed,
+    X402Error,
+)
 from x402_django.extensions import registry
 from x402_django.http.extending import asked_for
 from x402_django.http.paywall import paywall_response, trouble_response, wants_paywall
 from x402_django.http.resource import payment_headers, resource_url
 from x402_django.http.transfers import offer_transfer
+from x402_django.payments.channels import is_deposit, told
 from x402_django.pricing.money import format_amount
 from x402_django.protocol.challenge import Challenge
 from x402_django.protocol.networks import display_name
@@ -55,10 +63,21 @@ def challenge_for(request: HttpRequest, quote: Quote, error: X402Error | None = 
         resource_url(request),
         quote.description,
         quote.mime_type,
-        quote.offers,
+        _told_of_channel(quote.offers, error),
         error=Code.PAYMENT_REQUIRED if error is None else error.code,
         message=_price_sentence(quote.offers) if error is None else str(error),
         extensions=registry.declarations(asked_for(request, quote)),
+    )
+
+
+def _told_of_channel(offers: tuple[Offer, ...], error: X402Error | None) -> tuple[Offer, ...]:
+    """The offers, where a client has lost count with what its payment channel says."""
+    if not isinstance(error, ChannelMismatch):
+        return offers
+    state = json.dumps(error.state, separators=(",", ":"))
+    return tuple(
+        replace(offer, channel_state=state) if offer.scheme == SCHEME_BATCH else offer
+        for offer in offers
     )
 
 
@@ -166,13 +185,15 @@ def paid(request: HttpRequest, response: HttpResponseBase, payment: Payment) -> 
     that is to be settled later (the flow ``deferred``) has not succeeded yet, and says so with
     the code that the SDKs know for "not terminal", and where to look.
     """
+    extra = told(payment)
     name, value = encode_settlement(
         version=1 if V1_PAYMENT_HEADER in payment_headers(request) else 2,
         success=payment.is_done,
         network=payment.network,
-        transaction=payment.transaction,
+        transaction=payment.transaction if extra is None or is_deposit(payment) else "",
         payer=payment.payer,
         amount=payment.amount,
+        extra=extra,
         error_reason=None if payment.is_done else Code.SETTLEMENT_PENDING,
         extensions=registry.acknowledgements(payment, request),
     )

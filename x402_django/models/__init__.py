@@ -8,6 +8,12 @@ from x402_django.models.chain import (
     SettlementLane,
     SettlementWallet,
 )
+from x402_django.models.channels import (
+    ChannelClaim,
+    ChannelClaimItem,
+    ChannelUse,
+    PaymentChannel,
+)
 from x402_django.models.desk import (
     ChallengeCount,
     CountedDay,
@@ -47,6 +53,9 @@ __all__ = [
     "ChainTransaction",
     "ChainTransactionItem",
     "ChallengeCount",
+    "ChannelClaim",
+    "ChannelClaimItem",
+    "ChannelUse",
     "CountedDay",
     "CreditAccount",
     "CreditEntry",
@@ -70,6 +79,7 @@ __all__ = [
     "NumberSeries",
     "Pass",
     "Payment",
+    "PaymentChannel",
     "PaymentEvent",
     "PaymentMethod",
     "PeriodicRun",

@@ -17,10 +17,12 @@ from x402_django.constants import (
     FLOW_DEFERRED,
     FLOW_UPFRONT,
     MAX_SESSION_ACCESS,
+    SCHEME_BATCH,
     SCHEME_EXACT,
     SCHEME_UPTO,
     SPONSOR_EIP2612,
     SPONSOR_ERC20_APPROVAL,
+    TRANSFER_CHANNEL,
     TRANSFER_EIP3009,
     TRANSFER_PERMIT2,
     TRANSFER_SOLANA,
@@ -56,6 +58,7 @@ class Scheme(models.TextChoices):
 
     EXACT = SCHEME_EXACT, _("exact: pay precisely the price")
     UPTO = SCHEME_UPTO, _("upto: authorize the price, pay what was used")
+    BATCH = SCHEME_BATCH, _("batch-settlement: deposit once, pay by vouchers of a channel")
 
 
 class TransferMethod(models.TextChoices):
@@ -63,6 +66,7 @@ class TransferMethod(models.TextChoices):
 
     EIP3009 = TRANSFER_EIP3009, _("EIP-3009: the token moves it by the payer's signature")
     PERMIT2 = TRANSFER_PERMIT2, _("Permit2: for any token that the payer has approved for it")
+    CHANNEL = TRANSFER_CHANNEL, _("Channel: a deposit by EIP-3009, and vouchers for it")
     SOLANA = TRANSFER_SOLANA, _("Solana: a transaction that the facilitator signs, too, and sends")
 
 
@@ -187,6 +191,15 @@ class PaymentMethod(models.Model):
                 condition=~Q(scheme=SCHEME_UPTO) | Q(transfer_method=TRANSFER_PERMIT2),
                 name="x402_method_upto_permit2",
                 violation_error_message=_("The scheme “upto” needs the transfer method Permit2."),
+            ),
+            models.CheckConstraint(
+                condition=Q(scheme=SCHEME_BATCH, transfer_method=TRANSFER_CHANNEL)
+                | ~Q(scheme=SCHEME_BATCH) & ~Q(transfer_method=TRANSFER_CHANNEL),
+                name="x402_method_batch_channel",
+                violation_error_message=_(
+                    "The scheme “batch-settlement” needs the transfer method Channel, and no other "
+                    "has it."
+                ),
             ),
             models.CheckConstraint(
                 condition=Q(sponsoring="") | Q(transfer_method=TRANSFER_PERMIT2),

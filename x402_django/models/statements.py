@@ -13,7 +13,7 @@ before whatever is committed later, so the next commit that waits for the disk t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -133,12 +133,14 @@ def move(
     values: Mapping[str, Any],
     rows: Sequence[models.Model],
     guard: Guard | None = None,
+    beside: Callable[[], bool] | None = None,
 ) -> bool:
     """Write ``values`` to the row of ``payment`` and insert ``rows``, all or nothing, durably.
 
     Only if the row is still in the state and attempt that ``payment`` has, and ``guard`` holds;
     otherwise nothing is written and False is returned. ``values`` are by field name; ``rows`` are
-    unsaved, inserted in their order, and get no primary keys.
+    unsaved, inserted in their order, and get no primary keys. ``beside`` is called in the same
+    transaction, after that; if it returns False, nothing is written.
 
     Raises IntegrityError (then nothing is written), and RuntimeError inside a transaction.
     """
@@ -168,14 +170,24 @@ def move(
         parameters = [[value for group in parameters for value in group]]
     if guard is not None and guard.prelude:
         return _move_guarded(connection, guard, statements[0], parameters[0])
-    block = durable_statement if len(statements) == 1 else partial(transaction.atomic, durable=True)
-    with block(alias), connection.cursor() as cursor:
-        cursor.execute(statements[0], parameters[0])
-        if cursor.rowcount != 1:
-            return False
-        for sql, group in zip(statements[1:], parameters[1:], strict=True):
-            cursor.execute(sql, group)
+    alone = len(statements) == 1 and beside is None
+    block = durable_statement if alone else partial(transaction.atomic, durable=True)
+    try:
+        with block(alias), connection.cursor() as cursor:
+            cursor.execute(statements[0], parameters[0])
+            if cursor.rowcount != 1:
+                return False
+            for sql, group in zip(statements[1:], parameters[1:], strict=True):
+                cursor.execute(sql, group)
+            if beside is not None and not beside():
+                raise _UndoneError
+    except _UndoneError:
+        return False
     return True
+
+
+class _UndoneError(Exception):
+    """What was to be written beside a move could not be."""
 
 
 def _move_guarded(

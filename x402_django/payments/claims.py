@@ -16,7 +16,14 @@ from django.db import IntegrityError, router, transaction
 
 from x402_django import clock
 from x402_django.conf import x402
-from x402_django.constants import FLOW_AUTHORIZATION, FLOW_UPFRONT, SCHEME_UPTO, Code
+from x402_django.constants import (
+    FLOW_AUTHORIZATION,
+    FLOW_DEFERRED,
+    FLOW_UPFRONT,
+    SCHEME_BATCH,
+    SCHEME_UPTO,
+    Code,
+)
 from x402_django.exceptions import (
     ConfigurationError,
     InvalidTransition,
@@ -29,6 +36,7 @@ from x402_django.models.in_flight import Bounds
 from x402_django.models.querysets import identity
 from x402_django.models.statements import durable_statement
 from x402_django.payments.authenticity import authenticate
+from x402_django.payments.channels import mismatch_of
 from x402_django.payments.entitlements import Claim, Entitlement, dead_since, entitlement_of
 from x402_django.payments.facts import RequestFacts
 from x402_django.payments.identifiers import (
@@ -73,6 +81,8 @@ def claim(signed: SignedPayment, quote: Quote, facts: RequestFacts) -> Claim:
     if _is_unproven_twin(existing, payment):
         return Claim(Entitlement.WAIT, existing)
     if existing.request_fingerprint != payment.request_fingerprint:
+        if signed.channel is not None:  # the client has lost count, or asks twice at once
+            raise mismatch_of(payment.network, signed.channel)
         raise PaymentRefused(
             "This payment was used for another request. Pay this one separately.",
             code=Code.ALREADY_USED,
@@ -169,8 +179,7 @@ def _new_row(signed: SignedPayment, quote: Quote, facts: RequestFacts) -> Paymen
         unit_price_usd=quote.unit_price_usd,
         price_usd=quote.price_of(offer),
         x402_version=signed.version,
-        # What is charged is known after the view, whatever the flow of the others is.
-        flow=FLOW_AUTHORIZATION if offer.scheme == SCHEME_UPTO else quote.flow,
+        flow=_flow(offer.scheme, quote),
         facilitator=offer.facilitator,
         requirements=offer.as_v2(),
         payload=signed.snapshot(),
@@ -187,6 +196,15 @@ def _new_row(signed: SignedPayment, quote: Quote, facts: RequestFacts) -> Paymen
         extensions=dict(signed.extensions),
         payment_identifier=facts.identifier,
     )
+
+
+def _flow(scheme: str, quote: Quote) -> str:
+    """When the money moves. What is charged under ``upto`` is known after the view; a voucher is
+    good at once, and has nothing to wait for.
+    """
+    if scheme == SCHEME_UPTO or (scheme == SCHEME_BATCH and quote.flow == FLOW_DEFERRED):
+        return FLOW_AUTHORIZATION
+    return quote.flow
 
 
 def _serve_from_earlier(payment: Payment) -> Claim:

@@ -18,7 +18,7 @@ from django.db.models import Q
 
 from x402_django import clock
 from x402_django.conf import x402
-from x402_django.constants import SCHEME_TRANSFER, SIGNED_SCHEMES
+from x402_django.constants import SCHEME_BATCH, SCHEME_TRANSFER, SIGNED_SCHEMES
 from x402_django.exceptions import (
     ConfigurationError,
     InvalidTransition,
@@ -160,7 +160,8 @@ def _confirm_settled(report: Report, limit: int, reach: Reach, doubts: Q) -> Non
         doubts,
         state=State.SETTLED,
         state_changed_at__lt=looked_at_before(),
-    ).order_by("state_changed_at")
+    ).exclude(scheme=SCHEME_BATCH)  # those wait for their claim
+    settled = settled.order_by("state_changed_at")
     for payment in settled.defer("response_body")[:limit]:
         if reach.is_lost(payment.network):
             report.out_of_reach += 1

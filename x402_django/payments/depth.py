@@ -10,13 +10,15 @@ from django.db.models import Q
 
 from x402_django.conf import x402
 from x402_django.finality import ConfirmationTier, required_depth
-from x402_django.models import Payment, Refund
+from x402_django.models import ChannelClaim, Payment, Refund
 
 #: Of no block number: nothing is as deep as this.
 _NOWHERE: Final = -1
 
 
-def is_deep(payment: Payment | Refund, *, block_number: int, confirmations: int) -> bool:
+def is_deep(
+    payment: Payment | Refund | ChannelClaim, *, block_number: int, confirmations: int
+) -> bool:
     """Whether ``payment`` (or a refund), in a block with so many ``confirmations``, is final.
 
     Asks the chain where its depth is a tag. Raises RpcUnavailable.

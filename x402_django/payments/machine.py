@@ -27,6 +27,7 @@ on SQLite too, where SELECT FOR UPDATE does nothing.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -85,13 +86,15 @@ def advance(
     receipt: Receipt | None = None,
     new_attempt: bool = False,
     guard: Guard | None = None,
+    beside: Callable[[], bool] | None = None,
     **fields: Any,
 ) -> None:
     """Make ``steps`` one after another, durably, bring ``payment`` up to date, send the signals.
 
     ``fields`` are saved with the row; ``receipt`` is inserted in the same transaction;
     ``new_attempt`` starts a new attempt, which locks out whoever held the row before; ``guard``
-    is a further condition on the database, checked in the same statement.
+    is a further condition on the database, checked in the same statement; ``beside`` writes more
+    in the same transaction, and undoes all of it by returning False.
 
     Raises InvalidTransition when the machine does not draw a step, the row has moved on in the
     database (then ``payment`` is stale) or the guard does not hold; nothing was written then.
@@ -101,7 +104,7 @@ def advance(
     attempt = payment.attempt + 1 if new_attempt else payment.attempt
     values = {"state": steps[-1].to, "state_changed_at": now, "attempt": attempt, **fields}
     rows = events if receipt is None else [*events, receipt]
-    if not move(router.db_for_write(Payment), payment, values, rows, guard):
+    if not move(router.db_for_write(Payment), payment, values, rows, guard, beside):
         raise InvalidTransition(
             f"Payment {payment.public_id} is no longer {payment.state} (attempt "
             f"{payment.attempt}); another worker has it."

@@ -15,7 +15,7 @@ from django.db import IntegrityError, router, transaction
 from django.db.models import Q
 
 from x402_django import clock
-from x402_django.constants import SCHEME_TRANSFER
+from x402_django.constants import SCHEME_BATCH, SCHEME_TRANSFER
 from x402_django.exceptions import (
     InvalidTransition,
     ServiceUnavailable,
@@ -81,7 +81,7 @@ def concerned(named: Sequence[Named]) -> list[int]:
             condition |= parties & Q(state=State.SETTLING, outcome_unknown_at__isnull=False)
     rows = Payment.objects.filter(
         condition, state__in=(State.SETTLING, State.SETTLED, State.REVERSED)
-    )
+    ).exclude(scheme=SCHEME_BATCH, state=State.SETTLED)  # those wait for their claim
     return list(rows.order_by("pk").values_list("pk", flat=True).distinct()[:_MOST])
 
 

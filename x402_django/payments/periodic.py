@@ -24,6 +24,7 @@ T = TypeVar("T")
 TASKS: Final = {
     "confirm_pending_payments": 1,
     "settle_deferred": 1,
+    "claim_channels": 1,
     "release_stale_claims": 6,
     "send_webhooks": 1,
     "send_refunds": 1,

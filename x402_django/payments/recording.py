@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from django.db import IntegrityError
@@ -47,20 +48,28 @@ def place_fields(settlement: Settlement) -> dict[str, Any]:
 
 
 def mark_settled(
-    payment: Payment, settlement: Settlement, fields: dict[str, Any], *, actor: str
+    payment: Payment,
+    settlement: Settlement,
+    fields: dict[str, Any],
+    *,
+    actor: str,
+    beside: Callable[[], bool] | None = None,
 ) -> None:
-    """Write ``settled`` and the receipt in one transaction."""
+    """Write ``settled`` and the receipt in one transaction; ``beside`` as ``machine.advance``."""
     now = clock.now()
     # Settled a second time, after a reorganisation: the receipt it has stands. What was settled
     # for others is no income of ours.
     ours = payment.kind == Payment.Kind.SALE
-    receipt = _receipt(payment, settlement.transaction) if ours and not payment.settled_at else None
+    receipt = (
+        receipt_of(payment, settlement.transaction) if ours and not payment.settled_at else None
+    )
     try:
         advance(
             payment,
             Step(State.SETTLED, _ON_CHAIN if _is_readable(payment) else _ON_ITS_WORD),
             actor=actor,
             receipt=receipt,
+            beside=beside,
             settled_at=payment.settled_at or now,
             outcome_unknown_at=None,
             **place_fields(settlement),
@@ -86,7 +95,8 @@ def mark_settled(
     )
 
 
-def _receipt(payment: Payment, transaction: str) -> Receipt:
+def receipt_of(payment: Payment, transaction: str) -> Receipt:
+    """A receipt of ``payment``, not yet saved."""
     return Receipt(
         payment=payment,
         merchant_id=payment.merchant_id,

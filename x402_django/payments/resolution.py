@@ -7,13 +7,12 @@ from typing import Final, NoReturn
 
 from x402_django import clock
 from x402_django.conf import x402
-from x402_django.constants import SCHEME_TRANSFER, Code
+from x402_django.constants import SCHEME_BATCH, SCHEME_TRANSFER, Code
 from x402_django.exceptions import SettlementFailed, SettlementUnknown
 from x402_django.models import Payment
 from x402_django.observing import observed
 from x402_django.payments.machine import Step, advance, annotate
-from x402_django.payments.recording import mark_settled
-from x402_django.payments.settlement import nothing_to_store, settle_now
+from x402_django.payments.settlement import arrived, nothing_to_store, settle_now
 from x402_django.payments.transfers import resolve_transfer
 from x402_django.protocol.types import SignedPayment
 
@@ -61,6 +60,8 @@ def look_up(payment: Payment, *, actor: str) -> SignedPayment | None:
     if payment.scheme == SCHEME_TRANSFER:
         resolve_transfer(payment, actor=actor)
         return None
+    if payment.scheme == SCHEME_BATCH and payment.state == State.REVERSED:
+        raise SettlementUnknown()  # its voucher may be good again one day; nothing can be sent
     if payment.state == State.REVERSED:
         advance(payment, Step(State.SETTLING, "Settle again after a reorganisation."), actor=actor)
     # Also a process that died left an unknown outcome: written down before anything is tried, so
@@ -79,7 +80,7 @@ def look_up(payment: Payment, *, actor: str) -> SignedPayment | None:
         signed, transaction=payment.transaction or None, since=payment.created_at
     )
     if found is not None:
-        mark_settled(payment, found.as_settlement(), {}, actor=actor)
+        arrived(payment, signed, found.as_settlement(), {}, actor=actor)
         return None
     state = evidence.authorization_state(signed)
     if state.timestamp > payment.valid_before + _EXPIRY_MARGIN:

@@ -19,7 +19,7 @@ from django.db.models import Min
 
 from x402_django.chain.scan import View, read_pieces, read_view
 from x402_django.conf import x402
-from x402_django.constants import SCHEME_EXACT, SCHEME_TRANSFER
+from x402_django.constants import SCHEME_BATCH, SCHEME_EXACT, SCHEME_TRANSFER
 from x402_django.models import Payment, ScannedBlock
 from x402_django.models.querysets import PaymentQuerySet
 from x402_django.observing import observed
@@ -176,7 +176,8 @@ class _Pass:
         self._lease.forget(below=keep if oldest is None else min(keep, oldest))
 
     def _open(self) -> PaymentQuerySet:
-        return Payment.objects.filter(network=self._network, state__in=OPEN)
+        rows = Payment.objects.filter(network=self._network, state__in=OPEN)
+        return rows.exclude(scheme=SCHEME_BATCH)  # no log is one such payment's own
 
 
 def _coalesce(numbers: Iterable[int], longest: int) -> list[list[int]]:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from x402_django.conf import x402
-from x402_django.constants import FLOW_AUTHORIZATION, FLOW_DEFERRED, SCHEME_UPTO, Code
+from x402_django.constants import FLOW_AUTHORIZATION, FLOW_DEFERRED, SCHEME_BATCH, SCHEME_UPTO, Code
 from x402_django.exceptions import (
     FacilitatorUnavailable,
     PaymentRefused,
@@ -29,6 +29,7 @@ from x402_django.exceptions import (
 from x402_django.facilitators.base import get_facilitator
 from x402_django.models import Payment
 from x402_django.observing import observed
+from x402_django.payments import channels
 from x402_django.payments.machine import Step, advance, annotate
 from x402_django.payments.recording import let_go, mark_settled, note_unknown, release
 from x402_django.payments.reservation import (
@@ -91,6 +92,8 @@ def verify(payment: Payment, signed: SignedPayment) -> None:
         annotate(payment, facilitator=holder.alias)
     if payment.scheme == SCHEME_UPTO:
         reserve(payment, signed)
+    elif payment.scheme == SCHEME_BATCH:
+        channels.hold(payment, signed)
 
 
 def _honour_front_run(payment: Payment, signed: SignedPayment) -> bool:
@@ -119,7 +122,7 @@ def _honour_front_run(payment: Payment, signed: SignedPayment) -> bool:
         Step(State.SETTLING, "Already on chain."),
         actor="chain",
     )
-    mark_settled(payment, found.as_settlement(), {}, actor="chain")
+    arrived(payment, signed, found.as_settlement(), {}, actor="chain")
     return True
 
 
@@ -138,6 +141,9 @@ def settle(
         ServiceUnavailable: nothing was sent; the payment is ``released``.
         InvalidTransition: another worker has the payment.
     """
+    if signed.channel is not None and signed.channel.deposit is None:
+        channels.settle_voucher(payment, signed, response_fields)
+        return
     if payment.scheme == SCHEME_UPTO:
         if payment.due == 0:
             waive(payment, response_fields())
@@ -205,7 +211,28 @@ def judge(
     else:
         if not get_facilitator(payment.facilitator).trusted:
             outcome = _prove(payment, signed, outcome, deadline)
-        mark_settled(payment, outcome, response_fields(), actor=actor)
+        arrived(payment, signed, outcome, response_fields(), actor=actor)
+
+
+def arrived(
+    payment: Payment,
+    signed: SignedPayment,
+    settlement: Settlement,
+    fields: dict[str, Any],
+    *,
+    actor: str,
+) -> None:
+    """Write ``settled``, the receipt, and what else the scheme keeps books of, in one commit.
+
+    What a deposit into a channel is for is not swept yet, so no place on chain is its own.
+    """
+    if signed.channel is None:
+        mark_settled(payment, settlement, fields, actor=actor)
+        return
+    payment.transaction = settlement.transaction
+    deposited = Settlement(transaction=settlement.transaction)
+    beside = channels.charge(payment, signed)
+    mark_settled(payment, deposited, fields, actor=actor, beside=beside)
 
 
 def _prove(
@@ -284,7 +311,7 @@ def _judge_doubt(
         except RpcUnavailable:
             found = None
         if found is not None:
-            mark_settled(payment, found.as_settlement(), response_fields(), actor=actor)
+            arrived(payment, signed, found.as_settlement(), response_fields(), actor=actor)
             return
     note_unknown(payment, transaction=doubt.transaction)
     raise doubt

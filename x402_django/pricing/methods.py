@@ -10,7 +10,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from x402_django.conf import x402
-from x402_django.constants import SCHEME_EXACT, SCHEME_UPTO, UINT256_MAX
+from x402_django.constants import SCHEME_BATCH, SCHEME_EXACT, SCHEME_UPTO, UINT256_MAX
 from x402_django.exceptions import ConfigurationError
 from x402_django.pricing.money import to_atomic
 from x402_django.protocol.types import Offer, native_method
@@ -88,6 +88,7 @@ def method_template(method: PaymentMethod) -> OfferTemplate:
         transfer_proofs=method.transfer_proofs,
         transfer_method=method.transfer_method,
         sponsoring=method.sponsoring,
+        withdraw_delay=x402.channel_withdraw_delay if method.scheme == SCHEME_BATCH else 0,
         fee_amount=method.fee_amount,
         fee_percent=method.fee_percent,
         minimum_amount=method.minimum_amount,

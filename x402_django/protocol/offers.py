@@ -47,7 +47,7 @@ def match_offer(
     candidates = [offer for offer in candidates if presented.method.pays_to(terms, offer)]
     if not candidates:
         raise PaymentRefused("The payment is made out to another recipient.", code=codes.recipient)
-    candidates = [offer for offer in candidates if offer.amount == terms.value]
+    candidates = [offer for offer in candidates if presented.method.pays_amount(terms, offer)]
     if not candidates:
         raise PaymentRefused("The payment is not of the amount asked for.", code=codes.value)
     candidates = _without_mismatch(presented, candidates)
@@ -134,6 +134,7 @@ def _bind(presented: PresentedPayment, offer: Offer, resource_url: str) -> Signe
         resource_url=resource_url,
         version=presented.version,
         sponsorship=read_sponsorship(presented.extensions, terms, offer),
+        channel=terms.channel,
     )
 
 

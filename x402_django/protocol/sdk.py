@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from x402_django import libraries
 from x402_django.constants import (
+    SCHEME_BATCH,
     SCHEME_EXACT,
     SCHEME_UPTO,
     SPONSOR_EIP2612,
@@ -23,6 +24,9 @@ from x402_django.protocol.types import Offer, SignedPayment
 if TYPE_CHECKING:
     from x402.http import HTTPFacilitatorClientSync
     from x402.http.facilitator_client_base import AuthProvider
+    from x402.mechanisms.evm.batch_settlement.facilitator.scheme import (
+        BatchSettlementEvmFacilitator,
+    )
     from x402.mechanisms.evm.exact.facilitator import ExactEvmScheme
     from x402.mechanisms.evm.signer import FacilitatorEvmSigner
     from x402.mechanisms.evm.upto.facilitator import UptoEvmScheme
@@ -87,12 +91,12 @@ def facilitator_scheme(
     scheme: str = SCHEME_EXACT,
     pending_store: PendingSettlementStore | None = None,
     **config: Any,
-) -> ExactEvmScheme | UptoEvmScheme:
+) -> ExactEvmScheme | UptoEvmScheme | BatchSettlementEvmFacilitator:
     """The SDK's facilitator side of a scheme on EVM, over a signer of ours.
 
     Args:
         signer: reads the chain and sends transactions for it.
-        scheme: ``exact`` or ``upto``.
+        scheme: ``exact``, ``upto`` or ``batch-settlement``.
         pending_store: where the scheme remembers what it broadcast without seeing a receipt;
             by default the scheme keeps its own, in memory.
         config: fields of the SDK's ``ExactEvmSchemeConfig`` (``eip6492_allowed_factories``,
@@ -104,6 +108,15 @@ def facilitator_scheme(
 
         config.pop("eip6492_allowed_factories", None)
         return UptoEvmScheme(signer, UptoEvmSchemeConfig(**config), pending_store)
+    if scheme == SCHEME_BATCH:
+        from x402.mechanisms.evm.batch_settlement.facilitator.scheme import (
+            BatchSettlementEvmFacilitator,
+            BatchSettlementEvmFacilitatorConfig,
+        )
+
+        factories = config["eip6492_allowed_factories"]
+        wanted = BatchSettlementEvmFacilitatorConfig(eip6492_allowed_factories=factories)
+        return BatchSettlementEvmFacilitator(signer, None, wanted, pending_store)
     from x402.mechanisms.evm.exact.facilitator import ExactEvmScheme, ExactEvmSchemeConfig
 
     return ExactEvmScheme(signer, ExactEvmSchemeConfig(**config), pending_store)

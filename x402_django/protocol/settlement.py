@@ -21,6 +21,7 @@ def encode_settlement(
     amount: int | None = None,
     error_reason: str | None = None,
     extensions: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> tuple[str, str]:
     """The header's name and value for a client of x402 ``version``.
 
@@ -33,6 +34,7 @@ def encode_settlement(
         amount: atomic units settled. v2 only.
         error_reason: a ``Code``, where ``success`` is false.
         extensions: JSON-able. v2 only.
+        extra: what the scheme says of the settlement. v2 only.
     """
     response: dict[str, Any] = {"success": success}
     if error_reason is not None:
@@ -46,6 +48,8 @@ def encode_settlement(
     response["network"] = network
     if amount is not None:
         response["amount"] = str(amount)
+    if extra:
+        response["extra"] = dict(extra)
     if extensions:
         response["extensions"] = dict(extensions)
     return PAYMENT_RESPONSE_HEADER, _encode(response)

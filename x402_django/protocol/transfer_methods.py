@@ -3,6 +3,7 @@
 ============ ======================================================================
 ``eip3009``  the token itself moves it (``transferWithAuthorization``)
 ``permit2``  Permit2 moves it, through the proxy of the payment's scheme
+``channel``  a voucher of a payment channel is good for it (``channels``)
 ============ ======================================================================
 
 A method is a row of this table and of the one in ``chain.methods``, which knows what proves it on
@@ -30,6 +31,7 @@ from x402_django.protocol import strict
 from x402_django.protocol.typed_data import address_word, domain_separator, struct_hash, word
 
 if TYPE_CHECKING:
+    from x402_django.protocol.channels import ChannelTerms
     from x402_django.protocol.types import Offer, SignedPayment
 
 #: The spender that payers sign for, by scheme.
@@ -54,6 +56,7 @@ class Terms:
     asset: str | None = None
     spender: str | None = None
     settler: str | None = None
+    channel: ChannelTerms | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ class TransferMethod(ABC):
     def payload(self, signed: SignedPayment) -> dict[str, Any]:
         """The wire's ``payload`` of a payment; recipient, amount and token are the offer's."""
 
-    def wire_extra(self, offer: Offer) -> dict[str, str]:
+    def wire_extra(self, offer: Offer) -> dict[str, Any]:
         """An offer's whole ``extra``."""
         return {
             "name": offer.asset_name,
@@ -104,7 +107,7 @@ class TransferMethod(ABC):
         }
 
     @abstractmethod
-    def offer_extra(self, offer: Offer) -> dict[str, str]:
+    def offer_extra(self, offer: Offer) -> dict[str, Any]:
         """What an offer's ``extra`` says beside the token's name and version."""
 
     @abstractmethod
@@ -118,6 +121,10 @@ class TransferMethod(ABC):
     def pays_to(self, terms: Terms, offer: Offer) -> bool:
         """Whether the money goes to the offer's payee."""
         return terms.to == offer.pay_to
+
+    def pays_amount(self, terms: Terms, offer: Offer) -> bool:
+        """Whether it is for the amount asked for, as far as the payload alone can tell."""
+        return terms.value == offer.amount
 
     def is_signed(self, signed: SignedPayment) -> bool | None:
         """Whether the payer signed it, where the method has signatures of its own; None: ECDSA."""

@@ -9,15 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from x402_django.constants import SCHEME_UPTO, TRANSFER_EIP3009
+from x402_django.constants import (
+    SCHEME_BATCH,
+    SCHEME_UPTO,
+    TRANSFER_CHANNEL,
+    TRANSFER_EIP3009,
+)
 from x402_django.protocol import networks, solana
+from x402_django.protocol.channels import ChannelTerms
 from x402_django.protocol.sponsoring import Sponsorship
 from x402_django.protocol.transfer_methods import METHODS, Terms, TransferMethod, method_of
 
 if TYPE_CHECKING:
     from x402_django.models import Payment
+
+
+#: Where an offer's ``extra`` names the wallet that alone may settle.
+_SETTLERS: Final = ("facilitatorAddress", "feePayer", "receiverAuthorizer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +59,10 @@ class Offer:
     transfer_method: str = TRANSFER_EIP3009
     settler: str = ""
     sponsoring: str = ""
+    #: Of a payment channel: seconds by which a payer's own withdrawal is put off.
+    withdraw_delay: int = 0
+    #: Of a payment channel: its state as JSON, for a client that has lost count; else empty.
+    channel_state: str = ""
 
     @property
     def method(self) -> TransferMethod:
@@ -109,8 +123,11 @@ class Offer:
             symbol=symbol,
             facilitator=facilitator,
             method_id=method_id,
-            transfer_method=extra.get("assetTransferMethod", native),
-            settler=extra.get("facilitatorAddress") or extra.get("feePayer", ""),
+            transfer_method=TRANSFER_CHANNEL
+            if requirements["scheme"] == SCHEME_BATCH
+            else extra.get("assetTransferMethod", native),
+            settler=next((extra[name] for name in _SETTLERS if extra.get(name)), ""),
+            withdraw_delay=int(extra.get("withdrawDelay", 0)),
         )
 
     def as_v1(self, *, resource: str, description: str, mime_type: str) -> dict[str, Any] | None:
@@ -177,6 +194,8 @@ class SignedPayment:
     resource_url: str
     version: int
     sponsorship: Sponsorship | None = None
+    #: The voucher, and the deposit that came with it, of a payment channel.
+    channel: ChannelTerms | None = None
     #: What the view has charged of the offer's amount (the scheme ``upto``); None: all of it.
     charged: int | None = None
 
@@ -244,6 +263,7 @@ class SignedPayment:
             resource_url=payment.resource_url,
             version=payment.x402_version,
             sponsorship=Sponsorship.from_extensions(payment.payload.get("extensions")),
+            channel=terms.channel,
             charged=payment.amount if payment.scheme == SCHEME_UPTO else None,
             extensions=payment.extensions,
         )

@@ -14,6 +14,7 @@ from typing import Any
 from x402_django import conf
 from x402_django.constants import (
     PAYMENT_SIGNATURE_HEADER,
+    SCHEME_BATCH,
     SCHEME_EXACT,
     SCHEME_UPTO,
     V1_PAYMENT_HEADER,
@@ -119,9 +120,9 @@ def _decode_v1(data: Mapping[str, Any]) -> PresentedPayment:
 
 def _check_served(scheme: str, network_served: bool) -> None:
     """Other schemes and networks have other payloads: refused before theirs is looked at."""
-    if scheme not in (SCHEME_EXACT, SCHEME_UPTO):
+    if scheme not in (SCHEME_EXACT, SCHEME_UPTO, SCHEME_BATCH):
         raise PaymentRefused(
-            f"Only the schemes '{SCHEME_EXACT}' and '{SCHEME_UPTO}' are accepted.",
+            f"Only '{SCHEME_EXACT}', '{SCHEME_UPTO}' and '{SCHEME_BATCH}' are accepted.",
             code=Code.UNSUPPORTED_SCHEME,
         )
     if not network_served:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from django.conf import settings
@@ -29,7 +29,7 @@ from django.test import override_settings
 from django.test.utils import TestContextDecorator
 
 from x402_django.conf import x402
-from x402_django.constants import SCHEME_EXACT, Code
+from x402_django.constants import SCHEME_BATCH, SCHEME_EXACT, Code
 from x402_django.exceptions import PaymentRefused
 from x402_django.facilitators.base import BaseFacilitator, Kind
 from x402_django.protocol.signatures import check_eoa_signature
@@ -80,7 +80,11 @@ class InstantFacilitator(BaseFacilitator):
         )
 
     def supported(self) -> frozenset[Kind]:
-        return frozenset((SCHEME_EXACT, network) for network in x402.networks)
+        schemes = (SCHEME_EXACT, SCHEME_BATCH)
+        return frozenset((scheme, network) for scheme in schemes for network in x402.networks)
+
+    def settlers(self, network: str) -> Sequence[str]:
+        return (TEST_PAY_TO,)
 
     def _next(self, operation: str) -> None:
         with self._lock:

@@ -11,7 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from x402_django.constants import EXACT_PROXY_ADDRESS, PERMIT2_ADDRESS, UPTO_PROXY_ADDRESS
+from x402_django.constants import (
+    COLLECTOR_ADDRESS,
+    ESCROW_ADDRESS,
+    EXACT_PROXY_ADDRESS,
+    PERMIT2_ADDRESS,
+    UPTO_PROXY_ADDRESS,
+)
 
 from .accounts import DEPLOYER_INDEX, dev_accounts
 from .artifacts import load_artifact
@@ -46,6 +52,8 @@ CANONICAL = {
     PERMIT2_ADDRESS: "Permit2",
     EXACT_PROXY_ADDRESS: "X402ExactPermit2Proxy",
     UPTO_PROXY_ADDRESS: "X402UptoPermit2Proxy",
+    ESCROW_ADDRESS: "X402BatchSettlement",
+    COLLECTOR_ADDRESS: "X402Erc3009Collector",
 }
 """The same for those that have one address on all networks."""
 

@@ -19,8 +19,9 @@ from django.utils.translation import gettext_lazy as _
 from x402_django.admin.display import network_label, plain
 from x402_django.admin.scoping import MerchantFormMixin
 from x402_django.conf import x402
+from x402_django.facilitators.base import facilitator_class
 from x402_django.models import PaymentMethod
-from x402_django.models.prices import TransferMethod
+from x402_django.models.prices import Scheme, TransferMethod
 from x402_django.protocol import assets, networks
 from x402_django.protocol.assets import KnownAsset
 from x402_django.protocol.base58 import is_solana_address, is_solana_available
@@ -156,6 +157,9 @@ class PaymentMethodForm(MerchantFormMixin, forms.ModelForm):  # type: ignore[typ
         is_solana = networks.is_solana(self.cleaned_data.get("network") or "")
         if is_solana:
             self.cleaned_data["transfer_method"] = TransferMethod.SOLANA
+        elif self.cleaned_data.get("scheme") == Scheme.BATCH:
+            self.cleaned_data["transfer_method"] = TransferMethod.CHANNEL
+            self._check_claimant()
         for name in _TOKEN_FIELDS:
             if is_solana and name in _DOMAIN_FIELDS:
                 self.cleaned_data[name] = ""
@@ -173,6 +177,21 @@ class PaymentMethodForm(MerchantFormMixin, forms.ModelForm):  # type: ignore[typ
                 _("This is the token contract itself; what is paid to it is lost. Enter your own."),
             )
         return self.cleaned_data
+
+    def _check_claimant(self) -> None:
+        """Channels are claimed from by the wallet that they name, so it must be one of ours."""
+        alias = self.cleaned_data.get("facilitator")
+        if alias and not facilitator_class(alias).spends_gas:
+            self.add_error(
+                "facilitator",
+                ValidationError(
+                    _(
+                        "Payment channels are claimed from by a wallet of this site. Choose a "
+                        "facilitator that settles from one, a LocalFacilitator."
+                    ),
+                    code="no_claimant",
+                ),
+            )
 
     def _fill_from_known_token(self) -> None:
         # Only a token that was chosen just now: one that merely stood there must not undo what

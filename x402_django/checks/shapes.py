@@ -256,7 +256,7 @@ def _as_decimal(number: object) -> Decimal | None:
 
 @register(TAG)
 def check_timeouts(**kwargs: Any) -> list[CheckMessage]:
-    """E014, E015: times that make each other impossible."""
+    """E014, E015, E019: times that make each other impossible."""
     timeout, longest, claim = (
         number if _NUMBERS[key].holds(number := value(key)) else None
         for key in ("SETTLEMENT_TIMEOUT", "MAX_TIMEOUT_SECONDS", "CLAIM_TIMEOUT")
@@ -284,6 +284,22 @@ def check_timeouts(**kwargs: Any) -> list[CheckMessage]:
                     "settlement. Make it longer than your slowest view and the settlement."
                 ),
                 id="x402_django.E015",
+            )
+        )
+    delay, claim_after = (
+        number if _NUMBERS[key].holds(number := value(key)) else None
+        for key in ("CHANNEL_WITHDRAW_DELAY", "CHANNEL_CLAIM_AFTER")
+    )
+    if delay is not None and claim_after is not None and 2 * claim_after > delay:
+        messages.append(
+            Error(
+                f"X402['CHANNEL_CLAIM_AFTER'] ({claim_after}) is more than half of "
+                f"X402['CHANNEL_WITHDRAW_DELAY'] ({delay}).",
+                hint=(
+                    "A payer could withdraw what was spent before it is claimed. Claim earlier, or "
+                    "have withdrawals wait longer."
+                ),
+                id="x402_django.E019",
             )
         )
     return messages

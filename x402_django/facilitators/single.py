@@ -37,9 +37,11 @@ def verify(facilitator: LocalFacilitator, signed: SignedPayment) -> None:
     signer = _signer(facilitator, signed)
     scheme = build_scheme(signer, signed, factories=facilitator.factories)
     payload, requirements = sdk_models(signed)
+    from web3.exceptions import ContractLogicError
+
     try:
         answer = scheme.verify(payload, requirements)
-    except (RuntimeError, X402Error) as error:
+    except (RuntimeError, ContractLogicError, X402Error) as error:
         raise unavailable(signer.trouble or error) from error
     if answer.is_valid:
         return

@@ -6,17 +6,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from heapq import merge
 from typing import Any, Final
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from x402_django import clock
 from x402_django.chain.evidence import paying_log
 from x402_django.chain.incoming import IncomingTransfer
 from x402_django.chain.receipts import read_receipt
 from x402_django.conf import x402
-from x402_django.constants import PERMIT2_ADDRESS, SCHEME_EXACT, SCHEME_TRANSFER
-from x402_django.models import Payment, PaymentMethod, Receipt
+from x402_django.constants import (
+    ESCROW_ADDRESS,
+    PERMIT2_ADDRESS,
+    SCHEME_BATCH,
+    SCHEME_EXACT,
+    SCHEME_TRANSFER,
+)
+from x402_django.models import ChannelClaim, Payment, PaymentMethod, Receipt
 from x402_django.models.querysets import PaymentQuerySet
 from x402_django.protocol.assets import default_asset, find_asset, to_checksum_address
 from x402_django.protocol.types import SignedPayment
@@ -118,16 +125,52 @@ def first_presented(network: str) -> datetime | None:
 
 
 def booked_in_blocks(network: str, first: int, last: int) -> Iterator[Booked]:
-    """The receipts whose transfers the ledger has in these blocks, by block, streamed."""
-    rows = Receipt.objects.filter(network=network, payment__block_number__range=(first, last))
-    yield from _stream(rows.order_by("payment__block_number", "pk"))
+    """What the ledger has in these blocks, by block, streamed: receipts, claims from channels."""
+    rows = _receipts(network).filter(payment__block_number__range=(first, last))
+    claims = _claims(network).filter(block_number__range=(first, last))
+    yield from merge(
+        _stream(rows.order_by("payment__block_number", "pk")),
+        map(
+            _as_booked,
+            claims.select_related("chain_transaction")
+            .order_by("block_number", "pk")
+            .iterator(chunk_size=CHUNK),
+        ),
+        key=lambda one: one.block_number or 0,
+    )
+
+
+def _receipts(network: str) -> QuerySet[Receipt]:
+    """Those that have a transfer of their own: what was paid by channels is moved by claims."""
+    return Receipt.objects.filter(network=network).exclude(payment__scheme=SCHEME_BATCH)
+
+
+def _claims(network: str) -> QuerySet[ChannelClaim]:
+    return ChannelClaim.objects.filter(network=network).exclude(state=ChannelClaim.State.FAILED)
+
+
+def _as_booked(claim: ChannelClaim) -> Booked:
+    """A claim from channels as if it were a receipt, of what the escrow has sent with it."""
+    return Booked(
+        reference=claim.public_id,
+        asset=to_checksum_address(claim.asset),
+        amount=int(claim.amount),
+        price_usd=None,
+        payer=ESCROW_ADDRESS,
+        pay_to=to_checksum_address(claim.pay_to),
+        transaction=claim.transaction or claim.chain_transaction.hash,
+        block_number=claim.block_number,
+        log_index=claim.log_index,
+        payment=claim.public_id,
+        state=claim.state,
+    )
 
 
 def booked_nowhere(
     network: str, since: datetime | None, until: datetime | None
 ) -> Iterator[Booked]:
     """The receipts issued in that time for which the ledger knows no block, streamed."""
-    rows = Receipt.objects.filter(network=network, payment__block_number__isnull=True)
+    rows = _receipts(network).filter(payment__block_number__isnull=True)
     if since is not None:
         rows = rows.filter(issued_at__gte=since)
     if until is not None:
@@ -143,8 +186,12 @@ def booked_by_transaction(network: str, hashes: Sequence[str]) -> dict[str, list
         Q(payment__transaction__in=hashes),
         Q(transaction__in=hashes, payment__transaction=""),
     ):
-        for one in _stream(Receipt.objects.filter(condition, network=network).order_by("pk")):
+        for one in _stream(_receipts(network).filter(condition).order_by("pk")):
             found.setdefault(one.transaction, []).append(one)
+    claims = _claims(network).select_related("chain_transaction")
+    for claim in claims.filter(chain_transaction__hash__in=hashes).order_by("pk"):
+        booked = _as_booked(claim)
+        found.setdefault(booked.transaction, []).append(booked)
     return found
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from django.db import router
 
@@ -151,7 +151,7 @@ def told(payment: Payment) -> dict[str, Any] | None:
 
 def is_deposit(payment: Payment) -> bool:
     """Whether a payment by a channel brought a deposit, and so has a transaction of its own."""
-    return payment.payload.get("type") == "deposit"
+    return bool(payment.payload.get("type") == "deposit")
 
 
 def synchronise(channel: PaymentChannel, state: ChannelState) -> bool:
@@ -199,7 +199,7 @@ def _judge(payment: Payment, channel: PaymentChannel, terms: ChannelTerms) -> No
 
 def _reject(
     payment: Payment, reason: str, code: str, refusal: PaymentRefused | None = None
-) -> None:
+) -> NoReturn:
     advance(payment, Step(State.REJECTED, reason, code), actor="request", failure_code=code[:100])
     raise refusal or PaymentRefused(reason, code=code)
 
@@ -223,7 +223,8 @@ def _mismatch(channel: PaymentChannel | None, terms: ChannelTerms) -> PaymentRef
 def _is_busy(channel: PaymentChannel) -> bool:
     if channel.holder_id is None:
         return False
-    return Payment.objects.filter(pk=channel.holder_id, state__in=_UNDER_WAY).exists()
+    holders = Payment.objects.using(_alias()).filter(pk=channel.holder_id)
+    return bool(holders.filter(state__in=_UNDER_WAY).exists())
 
 
 # ------------------------------------------------------------------------------------ the row

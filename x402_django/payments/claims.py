@@ -87,7 +87,12 @@ def claim(signed: SignedPayment, quote: Quote, facts: RequestFacts) -> Claim:
             "This payment was used for another request. Pay this one separately.",
             code=Code.ALREADY_USED,
         )
-    return entitlement_of(existing)
+    try:
+        return entitlement_of(existing)
+    except PaymentRefused as refusal:
+        if signed.channel is not None and refusal.code == Code.ALREADY_USED:
+            raise mismatch_of(payment.network, signed.channel) from refusal
+        raise
 
 
 def _insert(payment: Payment) -> bool:

@@ -129,11 +129,12 @@ def suited(templates: Sequence[OfferTemplate], *, metered: bool) -> tuple[OfferT
     """Those of the default ways of being paid that suit a price.
 
     ``upto`` is for prices that are a maximum, and comes first there; elsewhere nobody would say
-    what was used, and the maximum would be charged.
+    what was used, and the maximum would be charged. Vouchers of a channel are for the whole price.
     """
     if not metered:
         return tuple(one for one in templates if one.scheme != SCHEME_UPTO)
-    return tuple(sorted(templates, key=lambda one: one.scheme != SCHEME_UPTO))
+    fitting = [one for one in templates if one.scheme != SCHEME_BATCH]
+    return tuple(sorted(fitting, key=lambda one: one.scheme != SCHEME_UPTO))
 
 
 def offers_for(

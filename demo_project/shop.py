@@ -138,6 +138,8 @@ def _can_meter(method: PaymentMethod) -> bool:
     """Whether its facilitator settles ``upto``, and Permit2 and the proxy are on the network."""
     from x402_django.chain.evidence import has_code  # loads web3
 
+    if method.network not in x402.networks:
+        return False
     try:
         settlers = get_facilitator(method.facilitator).settlers(method.network)
         return bool(settlers) and all(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: The parts of the page of models: what they are about, and their modules.
 PARTS: Final = {
     "Prices and merchants": ("merchant", "prices", "previous_prices", "rule_quotas"),
-    "The ledger": ("ledger", "receipt_numbers", "refunds", "holdings"),
+    "The ledger": ("ledger", "receipt_numbers", "refunds", "holdings", "channels"),
     "The chain": ("chain", "scan", "notices"),
     "The facilitator service": ("service",),
     "Webhooks, alerts and tasks": ("outgoing_webhooks", "alerts", "periodic", "sign_ins"),

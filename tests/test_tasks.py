@@ -33,7 +33,8 @@ def test_tasks_register_themselves_for_beat(finalised_first):
         check=True,
     )
     assert result.stdout.strip() == (
-        "['x402_django.confirm_pending_payments', 'x402_django.count_days', "
+        "['x402_django.claim_channels', 'x402_django.confirm_pending_payments', "
+        "'x402_django.count_days', "
         "'x402_django.number_receipts', "
         "'x402_django.release_stale_claims', 'x402_django.send_alerts', "
         "'x402_django.send_refunds', "

@@ -24,6 +24,7 @@ def main() -> None:
     _refunds(User.objects.create_user("clerk"))
     _service()
     _webhooks()
+    _channels()
     for page in _pages(owner):
         print(page)
 
@@ -147,6 +148,41 @@ def _webhooks() -> None:
         WebhookAttempt.objects.create(
             delivery=delivery, at=now, status=status, milliseconds=84, answer="ok"
         )
+
+
+def _channels() -> None:
+    from django.utils import timezone
+
+    from x402_django.models import (
+        ChainTransaction,
+        ChannelClaim,
+        ChannelClaimItem,
+        ChannelUse,
+        Payment,
+        PaymentChannel,
+    )
+
+    now = timezone.now()
+    sold = list(Payment.objects.filter(state="final").order_by("pk")[3:6])
+    first = sold[0]
+    channel = PaymentChannel.objects.create(
+        network=first.network, channel_id="0x" + "c1" * 32, payer=first.payer,
+        payer_authorizer=first.payer, pay_to=first.pay_to, receiver_authorizer=first.pay_to,
+        asset=first.asset, asset_symbol=first.asset_symbol, asset_decimals=first.asset_decimals,
+        withdraw_delay=3600, salt="0x" + "0" * 64, facilitator="default", balance=100_000,
+        charged=30_000, claimed=20_000, signed_maximum=30_000, signature="0x" + "5a" * 65,
+        unclaimed_since=now, withdrawal_at=now, created_at=now, used_at=now, read_at=now,
+        transaction="0x" + "cd" * 32,
+    )  # fmt: skip
+    for number, payment in enumerate(sold, start=1):
+        ChannelUse.objects.create(payment=payment, channel=channel, cumulative=10_000 * number)
+    claim = ChannelClaim.objects.create(
+        state=ChannelClaim.State.FINAL, network=first.network, pay_to=first.pay_to,
+        asset=first.asset, asset_symbol=first.asset_symbol, asset_decimals=first.asset_decimals,
+        amount=20_000, moved=20_000, transaction="0x" + "ef" * 32, block_number=123,
+        created_at=now, chain_transaction=ChainTransaction.objects.order_by("pk").first(),
+    )  # fmt: skip
+    ChannelClaimItem.objects.create(claim=claim, channel=channel, before=0, up_to=20_000)
 
 
 def _pages(owner: Any) -> list[str]:

@@ -29,6 +29,8 @@ NAMES = [
     "SmartWallet",
     "SmartWalletFactory",
     "TestDollar",
+    "X402BatchSettlement",
+    "X402Erc3009Collector",
     "X402ExactPermit2Proxy",
     "X402UptoPermit2Proxy",
 ]

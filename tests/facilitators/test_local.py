@@ -530,9 +530,13 @@ def test_one_payment_settled_by_four_at_once_is_one_transaction(chain, settings)
 
 def test_supported_is_every_network_with_a_node(chain) -> None:
     facilitator = get_facilitator("default")
-    assert facilitator.supported() == {("exact", NETWORK), ("upto", NETWORK)}
+    assert facilitator.supported() == {
+        ("exact", NETWORK),
+        ("upto", NETWORK),
+        ("batch-settlement", NETWORK),
+    }
     assert facilitator.supports(NETWORK, "exact")
-    assert not facilitator.supports(NETWORK, "batch-settlement")
+    assert not facilitator.supports(NETWORK, "deferred")
 
 
 # ------------------------------------------------- wallets that do not exist yet (ERC-6492)

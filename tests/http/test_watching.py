@@ -100,7 +100,7 @@ def test_nobody_runs_the_periodic_tasks():
     assert attention() == {"tasks"}
     call_command("x402_webhooks")
     assert attention() == {"tasks"}
-    for name in ("x402_desk", "x402_refunds", "x402_alerts"):
+    for name in ("x402_channels", "x402_desk", "x402_refunds", "x402_alerts"):
         call_command(name)
         assert attention() == {"tasks"}
     call_command("x402_receipts")

@@ -344,7 +344,7 @@ def test_the_receipt_is_written_with_the_settlement(chain, agent, monkeypatch):
     challenge = agent.challenge()
     transaction = agent.send(challenge)
     with monkeypatch.context() as patch:
-        patch.setattr(recording, "_receipt", _die)
+        patch.setattr(recording, "receipt_of", _die)
         with pytest.raises(Killed):
             agent.present(challenge, transaction)
     assert (state(), Receipt.objects.count()) == ("settling", 0)

@@ -141,7 +141,7 @@ def test_t23_what_watches_the_shop_names_nobody(settings, monkeypatch):
     try:
         payer = Payer()
         client = PayingClient(payer=payer)
-        assert client.get("/weather/?name=ann").status_code == 200
+        assert client.get("/weather/?name=quillon").status_code == 200
         with observed("settle", Payment.objects.get()):
             pass
         numbers = Client().get("/x402/metrics/", headers={"Authorization": "Bearer token"})
@@ -152,7 +152,7 @@ def test_t23_what_watches_the_shop_names_nobody(settings, monkeypatch):
     assert "x402_payments_total" in told
     assert Payment.objects.get().public_id in repr(spans)
     payload = Payment.objects.get().payload
-    for secret in (payer.address, payload["signature"], "ann", "weather"):
+    for secret in (payer.address, payload["signature"], "quillon", "weather"):
         assert secret.lower() not in told.lower()
 
 

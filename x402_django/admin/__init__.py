@@ -15,6 +15,7 @@
 ``receipts``         receipts: read-only, made to be printed
 ``refunds``          refunds: asked for, approved, followed, with their receipts
 ``holdings``         passes and credits that were sold, and their uses
+``channels``         payment channels, and the claims from them: read-only
 ``chain``            settlement wallets and their transactions: read-only
 ``queue``            payments that wait for a transaction, and who sends them: read-only
 ``scanning``         how far the chains were read, and whether the periodic tasks run: read-only
@@ -30,6 +31,7 @@
 """
 
 from x402_django.admin.chain import ChainTransactionAdmin, SettlementWalletAdmin
+from x402_django.admin.channels import ChannelClaimAdmin, PaymentChannelAdmin
 from x402_django.admin.desk import DeskAdmin
 from x402_django.admin.holdings import CreditAccountAdmin, HoldingUseAdmin, PassAdmin
 from x402_django.admin.merchants import MerchantAdmin
@@ -57,6 +59,7 @@ __all__ = [
     "ChainScanAdmin",
     "ChainTransactionAdmin",
     "ChainTransactionItemAdmin",
+    "ChannelClaimAdmin",
     "CreditAccountAdmin",
     "DeskAdmin",
     "FacilitatorKeyAdmin",
@@ -65,6 +68,7 @@ __all__ = [
     "MerchantAdmin",
     "PassAdmin",
     "PaymentAdmin",
+    "PaymentChannelAdmin",
     "PaymentEventAdmin",
     "PaymentMethodAdmin",
     "PeriodicRunAdmin",

@@ -21,8 +21,8 @@ from x402_django.admin.refunds import Refunds
 from x402_django.admin.scoping import MerchantScoped
 from x402_django.admin.search import search_events, search_payments
 from x402_django.admin.wallet_warning import WarnsOfLowWallets
-from x402_django.constants import FLOW_DEFERRED
-from x402_django.models import ChainTransaction, Payment, PaymentEvent, Receipt
+from x402_django.constants import FLOW_DEFERRED, SCHEME_BATCH
+from x402_django.models import ChainTransaction, ChannelUse, Payment, PaymentEvent, Receipt
 from x402_django.payments.holdings import grant_of
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ class PaymentAdmin(Refunds, MerchantScoped, WarnsOfLowWallets, MoneyColumns, Led
                     "token_link",
                     "transaction_shown",
                     "block_number",
+                    "channel_shown",
                     "receipt_link",
                     "refunds_shown",
                     "outbox_shown",
@@ -161,6 +162,13 @@ class PaymentAdmin(Refunds, MerchantScoped, WarnsOfLowWallets, MoneyColumns, Led
     def reference(self, payment: Payment) -> str:
         return payment.public_id[:12]
 
+    @admin.display(description=_("payment channel"))
+    def channel_shown(self, payment: Payment) -> SafeString | str:
+        if payment.scheme != SCHEME_BATCH:
+            return display.EMPTY
+        use = ChannelUse.objects.select_related("channel").filter(payment=payment).first()
+        return display.EMPTY if use is None else display.object_link(use.channel)
+
     @admin.display(description=_("buys"))
     def grant_shown(self, payment: Payment) -> str:
         grant = grant_of(payment)
@@ -177,6 +185,8 @@ class PaymentAdmin(Refunds, MerchantScoped, WarnsOfLowWallets, MoneyColumns, Led
             notes.append(_("goes back"))
         elif is_sale and payment.is_paid and payment.delivered_at is None:
             notes.append(_("owed to the payer"))
+        if payment.scheme == SCHEME_BATCH and payment.state == Payment.State.SETTLED:
+            notes.append(_("in escrow"))
         if payment.flow == FLOW_DEFERRED and payment.delivered_at is not None:
             if payment.state in (Payment.State.VERIFIED, Payment.State.SETTLING):
                 notes.append(_("owed by the payer"))

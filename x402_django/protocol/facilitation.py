@@ -230,6 +230,8 @@ def supported_answer(
     """
     answered: list[dict[str, Any]] = []
     for scheme, network in sorted(kinds):
+        if scheme not in SIGNED_SCHEMES:
+            continue  # what this wallet claims from its own site's channels is not for others
         kind: dict[str, Any] = {"x402Version": 2, "scheme": scheme, "network": network}
         if scheme == SCHEME_UPTO:
             if network in settlers:

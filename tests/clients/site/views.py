@@ -59,7 +59,9 @@ def _by_rule(key: str) -> Callable[[HttpRequest], HttpResponse]:
 
 
 #: By the key of the rule, which is the path as well.
-BY_RULE = {key: _by_rule(key) for key in ("permit2", "permit2-erc20", "upto", "upto-erc20")}
+BY_RULE = {
+    key: _by_rule(key) for key in ("permit2", "permit2-erc20", "upto", "upto-erc20", "channel")
+}
 
 
 def ledger(request: HttpRequest) -> HttpResponse:

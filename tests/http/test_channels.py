@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from datetime import timedelta
 from io import StringIO
 
@@ -20,7 +21,10 @@ from tests.chain.support import (
 from tests.settings import PAY_TO
 from tests.shop.runs import runs
 from x402_django import clock
+from x402_django.chain.channels import ChannelState
 from x402_django.chain.devchain.accounts import dev_accounts
+from x402_django.exceptions import SettlementFailed
+from x402_django.facilitators import LocalFacilitator
 from x402_django.models import (
     ChainTransaction,
     ChannelClaim,
@@ -47,6 +51,18 @@ def buyer(chain):
 
 def states() -> list[str]:
     return list(Payment.objects.order_by("pk").values_list("state", flat=True))
+
+
+@contextmanager
+def behind(monkeypatch):
+    """A node that has not seen the deposits yet."""
+
+    def read(network, channel_ids):
+        return [ChannelState(0, 0, None, 0, clock.now()) for _ in channel_ids]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("x402_django.chain.channels.read_channels", read)
+        yield
 
 
 def test_a_deposit_and_then_vouchers_and_one_claim_for_all(chain, buyer):
@@ -157,15 +173,15 @@ def test_a_client_that_has_lost_count_is_told_and_goes_on(chain, buyer):
 
 def test_who_signs_an_old_voucher_for_the_same_page_gets_the_old_answer_or_the_count(chain, buyer):
     buyer.buy()
-    buyer.forget()
     payload, offer = buyer.sign("/weather/")
-    assert buyer.send("/weather/", payload).status_code == 200
-    assert (PaymentChannel.objects.get().charged, runs["weather"]) == (PRICE, 1)
+    for _ in range(2):
+        assert buyer.send("/weather/", payload).status_code == 200
+    assert (PaymentChannel.objects.get().charged, runs["weather"]) == (2 * PRICE, 2)
     with clock.shifted(timedelta(seconds=601)):  # it is not kept any longer
         late = buyer.send("/weather/", payload)
         assert buyer.note(payload, offer, late) is True
         assert buyer.buy(retry=False).status_code == 200
-    assert (PaymentChannel.objects.get().charged, runs["weather"]) == (2 * PRICE, 2)
+    assert (PaymentChannel.objects.get().charged, runs["weather"]) == (3 * PRICE, 3)
 
 
 def test_a_lost_answer_is_given_again_and_costs_nothing(chain, buyer):
@@ -232,6 +248,33 @@ def test_two_payers_are_claimed_from_together(chain, buyer):
     assert (claim.amount, chain.dollars(PAY_TO)) == (3 * PRICE, 3 * PRICE)
 
 
+def test_fifty_payers_are_claimed_from_together(chain, buyer):
+    buyers = [buyer, *(ChannelBuyer() for _ in range(50))]
+    for one in buyers:
+        assert one.buy().status_code == 200
+    assert claim_channels(everything=True).sent == 1
+    assert (ChannelClaim.objects.get().items.count(), chain.dollars(PAY_TO)) == (50, 50 * PRICE)
+    chain.mine(3)
+    report = claim_channels(everything=True)
+    assert (report.arrived, report.final, report.sent) == (1, 50, 1)
+    assert chain.dollars(PAY_TO) == 51 * PRICE
+
+
+def test_a_channel_that_cannot_be_claimed_from_keeps_no_other_from_it(chain, buyer, caplog):
+    buyers = [buyer, *(ChannelBuyer() for _ in range(4))]
+    for one in buyers:
+        one.buy()
+    bad = PaymentChannel.objects.order_by("pk")[2]
+    PaymentChannel.objects.filter(pk=bad.pk).update(signature="0x" + "11" * 64 + "1b")
+    report = claim_channels(everything=True)
+    assert (report.sent, report.hindered) == (1, 1)
+    assert f"channel {bad.channel_id} on {bad.network} would fail" in caplog.text
+    assert chain.dollars(PAY_TO) == 4 * PRICE
+    chain.mine(3)
+    assert claim_channels(everything=True).final == 4
+    assert PaymentChannel.objects.filter(unclaimed_since__isnull=False).get() == bad
+
+
 class TestTimes:
     def test_what_is_spent_is_claimed_when_it_is_time(self, chain, buyer):
         buyer.buy()
@@ -287,10 +330,38 @@ class TestTimes:
         chain.mine()
         call_escrow(buyer.account, "finalizeWithdraw", config)  # nobody has looked for an hour
         report = claim_channels(everything=True)
-        assert (report.sent, report.lost) == (1, 1)
-        assert states() == ["settled", "settled", "reversed"]
+        assert (report.sent, report.lost) == (1, 0)  # a node may be behind
+        chain.mine(3)
+        with clock.shifted(timedelta(seconds=601)):
+            report = claim_channels(everything=True)
+            assert (report.arrived, report.final, report.lost) == (1, 2, 1)
+        assert states() == ["final", "final", "reversed"]
         assert chain.dollars(PAY_TO) == 2 * PRICE
         assert "is no longer in escrow" in caplog.text
+
+    def test_a_node_that_is_behind_loses_nothing(self, chain, buyer, monkeypatch):
+        buyer.buy()
+        with behind(monkeypatch):
+            assert claim_channels(everything=True).lost == 0
+        assert PaymentChannel.objects.get().short_since is not None
+        assert claim_channels(everything=True).sent == 1
+        assert PaymentChannel.objects.get().short_since is None
+        with clock.shifted(timedelta(seconds=601)):
+            claim_channels(everything=True)
+        assert states() == ["settled"]
+
+    def test_what_was_given_up_and_is_claimed_after_all_is_final(self, chain, buyer, monkeypatch):
+        buyer.buy()
+        with behind(monkeypatch):
+            claim_channels(everything=True)
+            with clock.shifted(timedelta(seconds=601)):
+                assert claim_channels(everything=True).lost == 1
+        assert states() == ["reversed"]
+        assert claim_channels(everything=True).sent == 1
+        chain.mine(3)
+        claim_channels()
+        assert (states(), chain.dollars(PAY_TO)) == (["final"], PRICE)
+        assert Receipt.objects.count() == 1
 
     def test_a_claim_that_is_reorganised_away_is_made_again(self, chain, buyer):
         buyer.buy()
@@ -326,6 +397,26 @@ class TestTrouble:
         channel = PaymentChannel.objects.get()
         assert (channel.charged, channel.balance, runs["weather"]) == (PRICE, 10 * PRICE, 1)
         assert buyer.buy().status_code == 200
+        assert buyer.dollars() == 1_000_000 - 10 * PRICE
+
+    def test_after_a_deposit_that_failed_for_good_another_one_is_taken(
+        self, chain, buyer, monkeypatch
+    ):
+        payload, _ = buyer.sign("/weather/")
+
+        def fail(*arguments: object) -> None:
+            raise SettlementFailed("The deposit was not mined.", code="transaction_failed")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalFacilitator, "settle", fail)
+            response = buyer.send("/weather/", payload)
+        assert (response.status_code, states()) == (402, ["failed"])
+        again, _ = buyer.sign("/weather/")
+        assert again["payload"]["voucher"] == payload["payload"]["voucher"]
+        assert buyer.send("/weather/", again).status_code == 200
+        assert states() == ["failed", "settled"]
+        channel = PaymentChannel.objects.get()
+        assert (channel.charged, channel.balance) == (PRICE, 10 * PRICE)
         assert buyer.dollars() == 1_000_000 - 10 * PRICE
 
     def test_without_a_node_nothing_is_taken(self, chain, buyer):

@@ -93,8 +93,21 @@ def test_t13_a_malleable_signature_is_refused(chain, buyer):
     order = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
     s = order - int.from_bytes(signature[32:64], "big")
     other = signature[:32] + s.to_bytes(32, "big") + bytes([signature[64] ^ 7])
+    genuine = json.loads(json.dumps(payload))
     payload["payload"]["voucher"]["signature"] = "0x" + other.hex()
-    refused(buyer, payload)
+    assert refused(buyer, payload) == f"{PREFIX}voucher_signature"
+    assert Payment.objects.count() == 1  # and it is not in the way of the payer's own
+    assert buyer.send("/weather/", genuine).status_code == 200
+
+
+def test_t13_a_signature_that_the_escrow_would_refuse_buys_nothing(chain, buyer):
+    """ecrecover and the escrow want a ``v`` of 27 or 28; with 0 or 1 it could not be claimed."""
+    buyer.buy()
+    payload, _ = buyer.sign("/weather/")
+    signature = bytes.fromhex(payload["payload"]["voucher"]["signature"][2:])
+    other = signature[:64] + bytes([signature[64] - 27])
+    payload["payload"]["voucher"]["signature"] = "0x" + other.hex()
+    assert refused(buyer, payload) == f"{PREFIX}voucher_signature"
 
 
 @pytest.mark.parametrize(

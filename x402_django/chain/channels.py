@@ -15,6 +15,7 @@ from typing import Any, Final
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
+from x402_django import clock
 from x402_django.chain.batch import ask
 from x402_django.chain.methods import TRANSFER, address_word
 from x402_django.chain.rpc import checksum
@@ -42,12 +43,16 @@ _AT_ONCE: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class ChannelState:
-    """What the escrow knows of a channel, in atomic units; all of it zero of one that is not."""
+    """What the escrow knows of a channel, in atomic units; all of it zero of one that is not.
+
+    ``read_at`` is from before it was asked: what happened later, it does not tell.
+    """
 
     balance: int
     claimed: int
     withdrawal_at: datetime | None
     refund_nonce: int
+    read_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ def read_channels(network: str, channel_ids: Sequence[str]) -> list[ChannelState
     found: list[ChannelState] = []
     for start in range(0, len(channel_ids), _AT_ONCE):
         some = channel_ids[start : start + _AT_ONCE]
+        now = clock.now()
         answers = ask(
             network,
             [
@@ -79,7 +85,7 @@ def read_channels(network: str, channel_ids: Sequence[str]) -> list[ChannelState
             _, since = _words(network, pending, 2)
             (refund_nonce,) = _words(network, nonce, 1)
             withdrawal_at = datetime.fromtimestamp(since, UTC) if since else None
-            found.append(ChannelState(balance, claimed, withdrawal_at, refund_nonce))
+            found.append(ChannelState(balance, claimed, withdrawal_at, refund_nonce, now))
     return found
 
 

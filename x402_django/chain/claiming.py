@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from web3.exceptions import ContractLogicError
+
 from x402_django.chain.broadcast import Verdict, broadcast, find_receipt
 from x402_django.chain.channels import VoucherClaim, claiming_call, swept
-from x402_django.chain.fees import MAX_GAS
 from x402_django.chain.outbox import draft, follow, send_orphans
 from x402_django.chain.rpc import get_web3, rpc_errors
-from x402_django.chain.storing import catch_up, store
+from x402_django.chain.storing import Draft, catch_up, store
 from x402_django.constants import ESCROW_ADDRESS
+from x402_django.exceptions import SettlementFailed
 from x402_django.models import ChainTransaction, ChannelClaim, ChannelClaimItem
 
 if TYPE_CHECKING:
@@ -24,8 +26,11 @@ if TYPE_CHECKING:
 
 Status = ChainTransaction.Status
 
-#: Channels in one transaction: some 60,000 gas each.
+#: Channels in one transaction.
 MOST: Final = 50
+#: Gas that a claim may use: for the sweep, and for each channel, of which some 40,000 are used.
+_GAS_FOR_SWEEP: Final = 200_000
+_GAS_PER_CHANNEL: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +69,35 @@ def send_claim(
         RpcUnavailable: no node could be asked. Nothing was stored.
         IntegrityError: another claim of the payee's is open. Nothing was stored.
     """
-    call = claiming_call(vouchers, pay_to=claim.pay_to, asset=claim.asset)
-    unbound = draft(claim.network, account, ESCROW_ADDRESS, call, None, MAX_GAS, 0)
-    row = store(replace(unbound, claim=(claim, tuple(items))))
+    row = store(replace(_draft(claim, vouchers, account), claim=(claim, tuple(items))))
     send_orphans(row)
     if broadcast(row) is Verdict.SUPERSEDED:
         catch_up(row)
     return row
+
+
+def claimable(
+    claim: ChannelClaim, vouchers: Sequence[VoucherClaim], account: LocalAccount
+) -> list[VoucherClaim]:
+    """Those of ``vouchers``, together in one claim that reverts, that are not to blame for it.
+
+    The chain is asked about halves, halves of halves and so on. Raises RpcUnavailable.
+    """
+    try:
+        _draft(claim, vouchers, account)
+    except (ContractLogicError, SettlementFailed):
+        if len(vouchers) == 1:
+            return []
+        middle = len(vouchers) // 2
+        halves = (vouchers[:middle], vouchers[middle:])
+        return [one for half in halves for one in claimable(claim, half, account)]
+    return list(vouchers)
+
+
+def _draft(claim: ChannelClaim, vouchers: Sequence[VoucherClaim], account: LocalAccount) -> Draft:
+    call = claiming_call(vouchers, pay_to=claim.pay_to, asset=claim.asset)
+    most = _GAS_FOR_SWEEP + _GAS_PER_CHANNEL * len(vouchers)
+    return draft(claim.network, account, ESCROW_ADDRESS, call, None, most, 0)
 
 
 def place_of(claim: ChannelClaim) -> Place | None:

@@ -84,6 +84,7 @@ class Migration(migrations.Migration):
                 ('signature', models.CharField(blank=True, max_length=132)),
                 ('unclaimed_since', models.DateTimeField(blank=True, null=True, verbose_name='unclaimed since')),
                 ('transaction', models.CharField(blank=True, max_length=66, verbose_name='transaction')),
+                ('short_since', models.DateTimeField(blank=True, null=True)),
                 ('withdrawal_at', models.DateTimeField(blank=True, null=True, verbose_name='withdrawal asked for')),
                 ('refund_nonce', models.PositiveBigIntegerField(default=0)),
                 ('read_at', models.DateTimeField(blank=True, null=True, verbose_name='read')),

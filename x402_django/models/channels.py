@@ -59,6 +59,8 @@ class PaymentChannel(models.Model):
     unclaimed_since = models.DateTimeField(_("unclaimed since"), null=True, blank=True)
     #: The newest deposit.
     transaction = models.CharField(_("transaction"), max_length=66, blank=True)
+    #: Since when the escrow was seen to hold less than what is spent.
+    short_since = models.DateTimeField(null=True, blank=True)
     #: When the payer has asked the escrow for the rest, by the chain's clock.
     withdrawal_at = models.DateTimeField(_("withdrawal asked for"), null=True, blank=True)
     refund_nonce = models.PositiveBigIntegerField(default=0)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from django.db import router
@@ -159,6 +159,11 @@ def synchronise(channel: PaymentChannel, state: ChannelState) -> bool:
     return _write(channel, **_as_columns(state))
 
 
+def note_shortage(channel: PaymentChannel, since: datetime | None) -> bool:
+    """Write down since when too little is in escrow; False if somebody else has written."""
+    return _write(channel, short_since=since)
+
+
 def claimed(channel: PaymentChannel, up_to: int) -> None:
     """Write down that the escrow has set aside so much of a channel in all."""
     found: PaymentChannel | None = channel
@@ -287,6 +292,10 @@ def _fresh(channel: PaymentChannel, signed: SignedPayment, *, needed: int) -> Pa
     return _find(channel.network, channel.channel_id) or channel
 
 
+def _is_news(state: ChannelState, channel: PaymentChannel) -> bool:
+    return channel.read_at is None or state.read_at >= channel.read_at
+
+
 def is_stale(channel: PaymentChannel) -> bool:
     """Whether the chain was not asked for so long that a withdrawal could be overlooked."""
     good_for = timedelta(seconds=channel.withdraw_delay / FRESH)
@@ -308,8 +317,10 @@ def _spent(
     }
     if terms.deposit is not None:
         values["transaction"] = payment.transaction
-        if state is not None:
+        if state is not None and _is_news(state, channel):
             values |= _as_columns(state)
+        elif state is not None:
+            pass  # the row was read from the chain later than that: with the deposit
         elif _is_readable(channel.network):
             # It could not be read: enough for what is charged, and to be read before the next.
             values |= {"balance": max(int(channel.balance), terms.maximum), "read_at": None}
@@ -351,7 +362,7 @@ def _as_columns(state: ChannelState) -> dict[str, Any]:
         "claimed": state.claimed,
         "withdrawal_at": state.withdrawal_at,
         "refund_nonce": state.refund_nonce,
-        "read_at": clock.now(),
+        "read_at": state.read_at,
     }
 
 

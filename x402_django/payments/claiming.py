@@ -39,13 +39,17 @@ from x402_django.payments.machine import Step, advance
 from x402_django.payments.periodic import recorded
 
 if TYPE_CHECKING:
-    from x402_django.chain.channels import ChannelState
+    from eth_account.signers.local import LocalAccount
+
+    from x402_django.chain.channels import ChannelState, VoucherClaim
     from x402_django.chain.claiming import Place
 
 logger = logging.getLogger("x402_django.payments")
 
 State = ChannelClaim.State
 ACTOR: Final = "claims"
+#: For how long what is spent must be missing from the escrow before it is given up for lost.
+_MISSING: Final = timedelta(minutes=10)
 #: Blocks after which a nonce is lost for good where depth is a tag of the chain.
 _DEEP: Final = 100
 
@@ -135,34 +139,31 @@ def _claim_due(group: Sequence[PaymentChannel], everything: bool, report: Report
     # Who has waited longest, and, in the same transaction, who would have soon.
     chosen = [*due, *(one for one in group if one not in due)][:MOST]
     states = read_channels(network, [one.channel_id for one in chosen])
+    if ChannelClaim.objects.filter(same, state__in=ChannelClaim.OPEN).exists():
+        return  # another worker's, and what was read may be the work of it: not deep enough yet
     _send(list(zip(chosen, states, strict=True)), report)
 
 
 def _send(chosen: Sequence[tuple[PaymentChannel, ChannelState]], report: Report) -> None:
-    from web3.exceptions import ContractLogicError
-
     from x402_django.chain.channels import VoucherClaim
-    from x402_django.chain.claiming import send_claim
 
-    items, vouchers = [], []
+    wanted: list[tuple[ChannelClaimItem, VoucherClaim]] = []
     for channel, state in chosen:
         charged = int(channel.charged)
-        if charged > state.balance:
-            _lose(channel, state, report)
+        _look_after(channel, state, report)
         up_to = min(charged, state.balance)
         if up_to <= state.claimed:
             _close(channel, min(charged, state.claimed), report)
             continue
-        items.append(ChannelClaimItem(channel=channel, before=state.claimed, up_to=up_to))
-        vouchers.append(
-            VoucherClaim(
-                config=channels.config_of(channel),
-                maximum=int(channel.signed_maximum),
-                signature=bytes.fromhex(channel.signature[2:]),
-                up_to=up_to,
-            )
+        item = ChannelClaimItem(channel=channel, before=state.claimed, up_to=up_to)
+        voucher = VoucherClaim(
+            config=channels.config_of(channel),
+            maximum=int(channel.signed_maximum),
+            signature=bytes.fromhex(channel.signature[2:]),
+            up_to=up_to,
         )
-    if not items:
+        wanted.append((item, voucher))
+    if not wanted:
         return
     first = chosen[0][0]
     account = get_facilitator(first.facilitator).claimant(first.receiver_authorizer)
@@ -170,29 +171,66 @@ def _send(chosen: Sequence[tuple[PaymentChannel, ChannelState]], report: Report)
         logger.error(
             "The key of %s, which alone can claim from %s payment channels on %s, is not at hand.",
             first.receiver_authorizer,
-            len(items),
+            len(wanted),
             first.network,
         )
         report.hindered += 1
         return
+    _send_what_can_be(wanted, account, report)
+
+
+def _send_what_can_be(
+    wanted: Sequence[tuple[ChannelClaimItem, VoucherClaim]], account: LocalAccount, report: Report
+) -> None:
+    """Claim from all of these at once, or from all but those that keep the others from it."""
+    from web3.exceptions import ContractLogicError
+
+    from x402_django.chain.claiming import claimable, send_claim
+
+    first = wanted[0][0].channel
     claim = ChannelClaim(
         network=first.network,
         pay_to=first.pay_to,
         asset=first.asset,
         asset_symbol=first.asset_symbol,
         asset_decimals=first.asset_decimals,
-        amount=sum(int(one.up_to) - int(one.before) for one in items),
+        amount=sum(int(item.up_to) - int(item.before) for item, _ in wanted),
         created_at=clock.now(),
     )
+    vouchers = [voucher for _, voucher in wanted]
     try:
-        send_claim(claim, items, vouchers, account)
+        send_claim(claim, [item for item, _ in wanted], vouchers, account)
     except IntegrityError:
         return  # another worker was first
     except (ContractLogicError, SettlementFailed):
-        logger.exception("A claim from payment channels on %s would fail.", first.network)
-        report.hindered += 1
+        good = claimable(claim, vouchers, account)
+        for item, voucher in wanted:
+            if voucher not in good:
+                logger.exception(
+                    "A claim from payment channel %s on %s would fail.",
+                    item.channel.channel_id,
+                    first.network,
+                )
+                report.hindered += 1
+        if good and len(good) < len(wanted):
+            rest = [pair for pair in wanted if pair[1] in good]
+            _send_what_can_be(rest, account, report)
         return
     report.sent += 1
+
+
+def _look_after(channel: PaymentChannel, state: ChannelState, report: Report) -> None:
+    """See whether what is spent is there; lose it when it was missing for ``_MISSING``.
+
+    A node that is behind may not have seen a deposit yet.
+    """
+    is_short = int(channel.charged) > state.balance
+    if is_short and channel.short_since is None:
+        channels.note_shortage(channel, clock.now())
+    elif not is_short and channel.short_since is not None:
+        channels.note_shortage(channel, None)
+    elif channel.short_since is not None and channel.short_since <= clock.now() - _MISSING:
+        _lose(channel, state, report)
 
 
 def _lose(channel: PaymentChannel, state: ChannelState, report: Report) -> None:
@@ -267,11 +305,20 @@ def _close(channel: PaymentChannel, up_to: int, report: Report, place: Place | N
     where: dict[str, Any] = {} if place is None else _where(place)
     reason = "Claimed, and sent to the payee."
     claimed = ChannelUse.objects.filter(
-        channel=channel, cumulative__lte=up_to, payment__state=Payment.State.SETTLED
+        channel=channel,
+        cumulative__lte=up_to,
+        payment__state__in=(Payment.State.SETTLED, Payment.State.REVERSED),
     )
     for use in claimed.select_related("payment").order_by("cumulative"):
+        steps = [Step(Payment.State.FINAL, reason)]
+        if use.payment.state == Payment.State.REVERSED:
+            steps = [
+                Step(Payment.State.SETTLING, "Its deposit is there again."),
+                Step(Payment.State.SETTLED, "In escrow, and signed for."),
+                *steps,
+            ]
         try:
-            advance(use.payment, Step(Payment.State.FINAL, reason), actor=ACTOR, **where)
+            advance(use.payment, *steps, actor=ACTOR, **where)
         except InvalidTransition:
             continue  # another worker was first
         report.final += 1

@@ -184,9 +184,15 @@ class ChannelTerms:
     deposit: Deposit | None = None
 
     def key(self) -> str:
-        """What the ledger knows the voucher by: 0x-hex."""
-        digest = keccak()(bytes.fromhex(self.channel_id[2:]) + word(self.maximum))
-        return "0x" + digest.hex()
+        """What the ledger knows the payment by: 0x-hex.
+
+        With the deposit's nonce: where a deposit has failed for good, the same voucher may come
+        with another one. That it is spent once, the channel's count sees to.
+        """
+        named = bytes.fromhex(self.channel_id[2:]) + word(self.maximum)
+        if self.deposit is not None:
+            named += bytes.fromhex(self.deposit.nonce(self.channel_id)[2:])
+        return "0x" + keccak()(named).hex()
 
 
 class Channel(TransferMethod):
@@ -271,10 +277,7 @@ class Channel(TransferMethod):
         return terms.value >= offer.amount
 
     def is_signed(self, signed: SignedPayment) -> bool | None:
-        from x402_django.protocol.signatures import recover_signer
-
-        signer = recover_signer(self.digest(signed), signed.signature)
-        return signer == terms_of(signed).config.payer_authorizer
+        return _is_signed(signed.offer.network, terms_of(signed), signed.signature)
 
     def mismatch(self, terms: Terms, offer: Offer) -> str | None:
         channel = terms.channel
@@ -291,6 +294,10 @@ class Channel(TransferMethod):
             return Code.CHANNEL_DELAY
         if config.channel_id(offer.network) != channel.channel_id:
             return Code.CHANNEL_ID
+        # Here, before anything is written: a voucher's name in the ledger can be guessed, so what
+        # strangers make up must not stand in the way of the payer's own.
+        if not _is_signed(offer.network, channel, terms.signature):
+            return Code.CHANNEL_SIGNATURE
         return None
 
 
@@ -306,6 +313,19 @@ def voucher_digest(network: str, channel_id: str, maximum: int) -> bytes:
     return struct_hash(
         _VOUCHER_TYPE, bytes.fromhex(channel_id[2:]), word(maximum), domain=_domain(network)
     )
+
+
+def _is_signed(network: str, terms: ChannelTerms, signature: bytes) -> bool:
+    """Whether the escrow would take it: the key's own, canonical, with a ``v`` of 27 or 28."""
+    from x402_django.protocol.signatures import recover_signer
+
+    if len(signature) != 65 or signature[64] not in (27, 28):
+        return False
+    digest = voucher_digest(network, terms.channel_id, terms.maximum)
+    try:
+        return recover_signer(digest, signature) == terms.config.payer_authorizer
+    except PaymentRefused:  # malleable
+        return False
 
 
 def _domain(network: str) -> bytes:

@@ -75,6 +75,7 @@ def is_erc6492(signature: bytes) -> bool:
     return len(signature) > 32 and signature.endswith(_ERC6492_SUFFIX)
 
 
+@lru_cache(maxsize=1024)
 def _recover(digest: bytes, signature: bytes) -> str | None:
     from eth_keys.datatypes import Signature
     from eth_keys.exceptions import BadSignature

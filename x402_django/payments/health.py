@@ -44,7 +44,8 @@ def _tasks() -> Finding:
     return Finding(
         "tasks",
         f"No run of {', '.join(overdue)} has come to its end lately. Start a Celery worker and "
-        "beat, or run manage.py x402_confirm, x402_settle and x402_release from a timer.",
+        "beat, or run manage.py x402_confirm, x402_settle, x402_channels and x402_release from "
+        "a timer.",
     )
 
 

@@ -187,7 +187,7 @@ def workers() -> Iterator[Symptom]:
     if not overdue:
         return
     what = f"{', '.join(overdue)} did not run lately, so nothing is confirmed or cleared up."
-    timer = "Or run x402_confirm, x402_settle and x402_release from a timer."
+    timer = "Or run x402_confirm, x402_settle, x402_channels and x402_release from a timer."
     replies = _ping()
     if replies is None:
         yield Symptom(

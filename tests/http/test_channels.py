@@ -9,9 +9,11 @@ from io import StringIO
 
 import pytest
 from django.core.management import call_command
+from django.test import Client
 
 from tests.chain.channels import PRICE, ChannelBuyer, call_escrow, offer_channels, on_chain
 from tests.chain.support import (
+    NETWORK,
     SETTLER,
     answers_forged,
     answers_lost,
@@ -23,8 +25,9 @@ from tests.shop.runs import runs
 from x402_django import clock
 from x402_django.chain.channels import ChannelState
 from x402_django.chain.devchain.accounts import dev_accounts
-from x402_django.exceptions import SettlementFailed
+from x402_django.exceptions import FacilitatorUnavailable, SettlementFailed
 from x402_django.facilitators import LocalFacilitator
+from x402_django.facilitators.base import BaseFacilitator
 from x402_django.models import (
     ChainTransaction,
     ChannelClaim,
@@ -343,7 +346,8 @@ class TestTimes:
         buyer.buy()
         with behind(monkeypatch):
             assert claim_channels(everything=True).lost == 0
-        assert PaymentChannel.objects.get().short_since is not None
+        channel = PaymentChannel.objects.get()
+        assert (channel.short_since is not None, channel.balance) == (True, 0)
         assert claim_channels(everything=True).sent == 1
         assert PaymentChannel.objects.get().short_since is None
         with clock.shifted(timedelta(seconds=601)):
@@ -381,6 +385,62 @@ class TestTimes:
         claim_channels()
         claim.refresh_from_db()
         assert (claim.state, chain.dollars(PAY_TO), states()) == ("final", PRICE, ["final"])
+
+
+class TestWhoClaims:
+    """A channel names one wallet for ever: never one that cannot claim for this site."""
+
+    def test_behind_a_failover_it_is_the_member_with_a_wallet_of_ours(self, chain, settings):
+        behind_a_failover(settings)
+        offer_channels()
+        buyer = ChannelBuyer()
+        assert buyer.sign("/weather/")[1].extra["receiverAuthorizer"] == SETTLER.address
+        for _ in range(2):
+            assert buyer.buy().status_code == 200
+        assert PaymentChannel.objects.get().facilitator == "local"
+        assert claim_channels(everything=True).sent == 1
+        assert chain.dollars(PAY_TO) == 2 * PRICE
+
+    def test_channels_of_a_failover_itself_are_claimed_from(self, chain, settings):
+        behind_a_failover(settings)
+        offer_channels()
+        ChannelBuyer().buy()
+        PaymentChannel.objects.update(facilitator="default")
+        assert claim_channels(everything=True).sent == 1
+
+    def test_a_service_that_settles_cannot_be_named(self, chain, settings):
+        offer_channels()
+        x402 = x402_settings()
+        x402["FACILITATORS"]["default"] = {"BACKEND": f"{__name__}.Service"}
+        settings.X402 = x402
+        answer = Client().get("/weather/")
+        required = decode(answer["PAYMENT-REQUIRED"]) if answer.status_code == 402 else {}
+        assert [one["scheme"] for one in required.get("accepts", [])] in ([], ["exact"])
+
+
+class Service(BaseFacilitator):
+    """A service elsewhere, that names a wallet of its own for ``upto``, and is down."""
+
+    def verify(self, signed):
+        raise FacilitatorUnavailable
+
+    def supported(self):
+        return frozenset({("upto", NETWORK), ("batch-settlement", NETWORK)})
+
+    def settlers(self, network):
+        return (dev_accounts()[8].address,)
+
+
+def behind_a_failover(settings):
+    x402 = x402_settings()
+    facilitators = x402["FACILITATORS"]
+    facilitators["local"] = facilitators["default"]
+    facilitators["service"] = {"BACKEND": f"{__name__}.Service"}
+    facilitators["default"] = {
+        "BACKEND": "x402_django.facilitators.FailoverFacilitator",
+        "OPTIONS": {"FACILITATORS": ["service", "local"]},
+    }
+    settings.X402 = x402
 
 
 class TestTrouble:

@@ -38,7 +38,7 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from x402_django.conf import x402
-from x402_django.constants import Code
+from x402_django.constants import SCHEME_BATCH, Code
 from x402_django.exceptions import ConfigurationError, SettlementUnknown, X402Error
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from x402_django.chain.upkeep import Keeper
     from x402_django.models import Payment
-    from x402_django.protocol.types import Settlement, SignedPayment
+    from x402_django.protocol.types import Offer, Settlement, SignedPayment
 
 logger = logging.getLogger("x402_django.facilitators")
 
@@ -159,14 +159,25 @@ class BaseFacilitator:
         raise NotImplementedError
 
     def settlers(self, network: str) -> Sequence[str]:
-        """The wallets that payers sign for on ``network``, the preferred one first.
-
-        They settle the scheme ``upto``, and claim from the channels of ``batch-settlement``.
+        """The wallets that settle the scheme ``upto`` on ``network``, the preferred one first.
 
         A payer signs for one of them, and no other can settle it then. Empty where it settles no
         such payments. Raises as ``supported``.
         """
         return ()
+
+    def claimants(self, network: str) -> Sequence[str]:
+        """The wallets that payment channels on ``network`` may name, the preferred one first.
+
+        A channel names one for ever, and no other can claim from it: only wallets whose keys are
+        at hand here. Empty where there are none. Raises as ``supported``.
+        """
+        return ()
+
+    def wallets_for(self, offer: Offer) -> Sequence[str]:
+        """Those that ``offer`` may name: ``claimants`` for channels, else ``settlers``."""
+        named = self.claimants if offer.scheme == SCHEME_BATCH else self.settlers
+        return named(offer.network)
 
     def claimant(self, address: str) -> LocalAccount | None:
         """The wallet at ``address``, to claim from payment channels; None if it is not at hand.

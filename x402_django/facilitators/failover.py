@@ -17,7 +17,7 @@ can stop a site from selling by provoking failures.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,6 +44,7 @@ from x402_django.facilitators.breaker import CircuitBreaker
 
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
+    from eth_account.signers.local import LocalAccount
 
     from x402_django.chain.upkeep import Keeper
     from x402_django.models import Payment
@@ -157,11 +158,22 @@ class FailoverFacilitator(BaseFacilitator):
 
         Raises FacilitatorUnavailable if none could be asked.
         """
+        return self._of_all(lambda member: member.settlers(network))
+
+    def claimants(self, network: str) -> Sequence[str]:
+        """As ``settlers``: only members with wallets of this site have some."""
+        return self._of_all(lambda member: member.claimants(network))
+
+    def claimant(self, address: str) -> LocalAccount | None:
+        found = (member.claimant(address) for member in self.members.values())
+        return next((account for account in found if account is not None), None)
+
+    def _of_all(self, wallets: Callable[[BaseFacilitator], Sequence[str]]) -> Sequence[str]:
         found: list[str] = []
         answered = False
         for member in self.members.values():
             try:
-                found += member.settlers(network)
+                found += wallets(member)
                 answered = True
             except (FacilitatorUnavailable, ConfigurationError):
                 continue
@@ -257,7 +269,7 @@ def _may_support(member: BaseFacilitator, signed: SignedPayment) -> bool:
     offer = signed.offer
     try:
         if offer.settler:
-            return offer.settler in member.settlers(offer.network)
+            return offer.settler in member.wallets_for(offer)
         return member.supports(offer.network, offer.scheme)
     except (ServiceUnavailable, ConfigurationError, NotImplementedError):
         return True

@@ -188,7 +188,11 @@ class LocalFacilitator(BaseFacilitator):
         )
 
     def settlers(self, network: str) -> Sequence[str]:
-        """The first of the wallets: payers sign for one, and open channels for it to claim."""
+        """The first of the wallets: payers sign for one."""
+        return (self.account.address,)
+
+    def claimants(self, network: str) -> Sequence[str]:
+        """The first of the wallets; ``claimant`` knows them all."""
         return (self.account.address,)
 
     def check(self) -> list[CheckMessage]:

@@ -1,6 +1,7 @@
-"""Offers of the scheme ``upto``, and those on Solana, name the wallet that settles.
+"""Offers of the scheme ``upto``, of channels, and on Solana, name the wallet that settles.
 
-Only its facilitator knows it. On Solana it is the fee payer, which signs the payer's transaction.
+Only its facilitator knows it. On Solana it is the fee payer, which signs the payer's transaction;
+of a channel it is the wallet that claims.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def name_settlers(offers: tuple[Offer, ...]) -> tuple[Offer, ...]:
             named.append(offer)
             continue
         try:
-            settlers = get_facilitator(offer.facilitator).settlers(offer.network)
+            settlers = get_facilitator(offer.facilitator).wallets_for(offer)
         except FacilitatorUnavailable:
             settlers = ()
         named += [replace(offer, settler=settler) for settler in settlers]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from django.db import router
@@ -154,14 +154,12 @@ def is_deposit(payment: Payment) -> bool:
     return bool(payment.payload.get("type") == "deposit")
 
 
-def synchronise(channel: PaymentChannel, state: ChannelState) -> bool:
-    """Write down what the chain says of a channel; False if somebody else has written meanwhile."""
-    return _write(channel, **_as_columns(state))
+def synchronise(channel: PaymentChannel, state: ChannelState, **columns: Any) -> bool:
+    """Write down what the chain says of a channel, with more ``columns`` that follow from it.
 
-
-def note_shortage(channel: PaymentChannel, since: datetime | None) -> bool:
-    """Write down since when too little is in escrow; False if somebody else has written."""
-    return _write(channel, short_since=since)
+    False if somebody else has written meanwhile.
+    """
+    return _write(channel, **_as_columns(state), **columns)
 
 
 def claimed(channel: PaymentChannel, up_to: int) -> None:

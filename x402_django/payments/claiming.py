@@ -226,9 +226,9 @@ def _look_after(channel: PaymentChannel, state: ChannelState, report: Report) ->
     """
     is_short = int(channel.charged) > state.balance
     if is_short and channel.short_since is None:
-        channels.note_shortage(channel, clock.now())
+        channels.synchronise(channel, state, short_since=clock.now())
     elif not is_short and channel.short_since is not None:
-        channels.note_shortage(channel, None)
+        channels.synchronise(channel, state, short_since=None)
     elif channel.short_since is not None and channel.short_since <= clock.now() - _MISSING:
         _lose(channel, state, report)
 

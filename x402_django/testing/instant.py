@@ -83,7 +83,7 @@ class InstantFacilitator(BaseFacilitator):
         schemes = (SCHEME_EXACT, SCHEME_BATCH)
         return frozenset((scheme, network) for scheme in schemes for network in x402.networks)
 
-    def settlers(self, network: str) -> Sequence[str]:
+    def claimants(self, network: str) -> Sequence[str]:
         return (TEST_PAY_TO,)
 
     def _next(self, operation: str) -> None:

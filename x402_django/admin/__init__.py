@@ -22,7 +22,7 @@
 ``wallet_warning``   a word above the lists while a wallet runs dry
 ``filters``          filters whose choices need no query
 ``search``           searches that an index answers
-``columns``          columns that payments and receipts share
+``columns``          columns that payments, receipts and channels share
 ``read_only``        what "read-only by permission" means, once
 ``change_list``      lists that stay fast over a million rows
 ``history``          the action log of prices and payment methods, with old and new values

@@ -9,12 +9,12 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext_lazy as _
 
 from x402_django.admin import display
+from x402_django.admin.columns import ChainColumns
 from x402_django.admin.filters import NetworkFilter
 from x402_django.admin.read_only import LedgerAdmin
 from x402_django.admin.scoping import MerchantScoped, SiteOwned
 from x402_django.models import ChannelClaim, PaymentChannel
 from x402_django.pricing.money import format_amount
-from x402_django.protocol import networks
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -24,33 +24,13 @@ if TYPE_CHECKING:
 _USES_SHOWN = 50
 
 
-class _Units:
-    """Amounts of a row's token, as people read them."""
+class _Units(ChainColumns):
+    """And amounts of a row's token, as people read them."""
 
     def units(self, row: PaymentChannel | ChannelClaim, units: int | None) -> str:
         if units is None:
             return display.EMPTY
         return format_amount(int(units), row.asset_decimals, row.asset_symbol)
-
-    @admin.display(description=_("network"))
-    def network_short(self, row: PaymentChannel | ChannelClaim) -> str:
-        return networks.display_name(row.network)
-
-    @admin.display(description=_("network"))
-    def network_shown(self, row: PaymentChannel | ChannelClaim) -> str:
-        return display.network_label(row.network)
-
-    @admin.display(description=_("paid to"))
-    def pay_to_link(self, row: PaymentChannel | ChannelClaim) -> SafeString | str:
-        return display.address_link(row.network, row.pay_to)
-
-    @admin.display(description=_("token contract"))
-    def token_link(self, row: PaymentChannel | ChannelClaim) -> SafeString | str:
-        return display.address_link(row.network, row.asset)
-
-    @admin.display(description=_("transaction"))
-    def transaction_shown(self, row: PaymentChannel | ChannelClaim) -> SafeString | str:
-        return display.transaction_link(row.network, row.transaction)
 
 
 @admin.register(PaymentChannel)

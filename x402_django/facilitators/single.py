@@ -34,11 +34,11 @@ logger = logging.getLogger("x402_django.facilitators")
 
 def verify(facilitator: LocalFacilitator, signed: SignedPayment) -> None:
     """Ask the scheme code whether ``signed`` would settle. Raises as ``BaseFacilitator.verify``."""
+    from web3.exceptions import ContractLogicError
+
     signer = _signer(facilitator, signed)
     scheme = build_scheme(signer, signed, factories=facilitator.factories)
     payload, requirements = sdk_models(signed)
-    from web3.exceptions import ContractLogicError
-
     try:
         answer = scheme.verify(payload, requirements)
     except (RuntimeError, ContractLogicError, X402Error) as error:

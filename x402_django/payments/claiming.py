@@ -34,9 +34,10 @@ from x402_django.models import (
     PaymentChannel,
 )
 from x402_django.payments import channels
-from x402_django.payments.depth import is_deep
+from x402_django.payments.depth import DEEP, is_deep
 from x402_django.payments.machine import Step, advance
 from x402_django.payments.periodic import recorded
+from x402_django.payments.report import Counts
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -50,12 +51,10 @@ State = ChannelClaim.State
 ACTOR: Final = "claims"
 #: For how long what is spent must be missing from the escrow before it is given up for lost.
 _MISSING: Final = timedelta(minutes=10)
-#: Blocks after which a nonce is lost for good where depth is a tag of the chain.
-_DEEP: Final = 100
 
 
 @dataclass(slots=True)
-class Report:
+class Report(Counts):
     """What one run did: claims sent, arrived, failed; payments final, lost; what was in the way."""
 
     sent: int = 0
@@ -65,11 +64,6 @@ class Report:
     lost: int = 0
     hindered: int = 0
     out_of_reach: int = 0
-
-    def __str__(self) -> str:
-        return ", ".join(
-            f"{name.replace('_', ' ')}: {getattr(self, name)}" for name in self.__slots__
-        )
 
 
 @recorded("claim_channels")
@@ -265,7 +259,7 @@ def _follow(claim: ChannelClaim, report: Report) -> None:
         if claim.state == State.SENT:
             nowhere = {"block_number": None, "block_hash": "", "log_index": None}
             _move(claim, State.SENDING, **nowhere)
-        if refunding.is_lost(claim.chain_transaction, depth=_DEEP):
+        if refunding.is_lost(claim.chain_transaction, depth=DEEP):
             _fail(claim, report)
         return
     deep = is_deep(claim, block_number=place.block_number, confirmations=place.confirmations)

@@ -36,6 +36,7 @@ from x402_django.models.exposure import VENDORS, exposure_guard
 from x402_django.payments.batches import batch_size, settle_batch
 from x402_django.payments.machine import Step, advance
 from x402_django.payments.periodic import recorded
+from x402_django.payments.report import Counts
 from x402_django.payments.resolution import resolve
 from x402_django.payments.settlement import judge, nothing_to_store
 from x402_django.protocol.networks import is_solana
@@ -48,16 +49,13 @@ ACTOR: Final = "settlement"
 
 
 @dataclass(slots=True)
-class Report:
+class Report(Counts):
     """What one run did, counted in payments."""
 
     settled: int = 0
     failed: int = 0
     unknown: int = 0
     waiting: int = 0
-
-    def __str__(self) -> str:
-        return ", ".join(f"{name}: {getattr(self, name)}" for name in self.__slots__)
 
 
 def defer(payment: Payment, fields: dict[str, Any]) -> bool:

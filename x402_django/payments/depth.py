@@ -12,6 +12,8 @@ from x402_django.conf import x402
 from x402_django.finality import ConfirmationTier, required_depth
 from x402_django.models import ChannelClaim, Payment, Refund
 
+#: Blocks after which a nonce is lost for good where depth is a tag of the chain.
+DEEP: Final = 100
 #: Of no block number: nothing is as deep as this.
 _NOWHERE: Final = -1
 

@@ -1,13 +1,22 @@
-"""What one run of the periodic look at the chain did."""
+"""What one run of a periodic task did."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 
 @dataclass(slots=True)
-class Report:
-    """What one run did, counted in payments."""
+class Counts:
+    """Numbers, as a sentence for the log and the command line."""
+
+    def __str__(self) -> str:
+        counts = ((one.name.replace("_", " "), getattr(self, one.name)) for one in fields(self))
+        return ", ".join(f"{name}: {count}" for name, count in counts)
+
+
+@dataclass(slots=True)
+class Report(Counts):
+    """What one run of the look at the chain did, counted in payments."""
 
     settled: int = 0
     failed: int = 0
@@ -15,7 +24,3 @@ class Report:
     reversed: int = 0
     still_unknown: int = 0
     out_of_reach: int = 0
-
-    def __str__(self) -> str:
-        counts = ((name.replace("_", " "), getattr(self, name)) for name in self.__slots__)
-        return ", ".join(f"{name}: {count}" for name, count in counts)

@@ -23,12 +23,13 @@ from x402_django.exceptions import (
 )
 from x402_django.finality import required_depth
 from x402_django.models import ExactSum, Payment, Refund, RefundReceipt
-from x402_django.payments.depth import is_deep
+from x402_django.payments.depth import DEEP, is_deep
 from x402_django.payments.machine import Step, advance
 from x402_django.payments.periodic import recorded
 from x402_django.payments.refunds import by_hand
 from x402_django.payments.refunds.moving import move
 from x402_django.payments.refunds.wallets import account_for
+from x402_django.payments.report import Counts
 
 if TYPE_CHECKING:
     from x402_django.chain.refunding import Place
@@ -37,12 +38,10 @@ logger = logging.getLogger("x402_django.payments")
 
 State = Refund.State
 ACTOR: Final = "refunds"
-#: Blocks after which a nonce is lost for good where depth is a tag of the chain.
-_DEEP: Final = 100
 
 
 @dataclass(slots=True)
-class Report:
+class Report(Counts):
     """What one run did, counted in refunds."""
 
     sent: int = 0
@@ -50,11 +49,6 @@ class Report:
     failed: int = 0
     hindered: int = 0
     out_of_reach: int = 0
-
-    def __str__(self) -> str:
-        return ", ".join(
-            f"{name.replace('_', ' ')}: {getattr(self, name)}" for name in self.__slots__
-        )
 
 
 @recorded("send_refunds")
@@ -214,4 +208,4 @@ def _close_payments(limit: int) -> None:
 
 def _depth(refund: Refund) -> int:
     depth = required_depth(x402.network(refund.network).confirmations, refund.price_usd)
-    return depth if isinstance(depth, int) else _DEEP
+    return depth if isinstance(depth, int) else DEEP
